@@ -1,0 +1,444 @@
+//! The command line: arguments and environment in, [`Config`] or a clear refusal out.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::prelude::{Long, Short, Value, ValueExt as _};
+
+use crate::model::{Methods, Origin};
+use crate::wire::dns::Name;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Finds the Nix binary cache on the local network and tells Nix about it.
+
+Usage: cache-resolver [OPTIONS]
+
+  --host NAME       name asked of DNS and the hosts file  [waterbug.lan]
+                    its first label is asked over mDNS and names the files
+  --port PORT       the cache's port                      [9999]
+  --path PATH       the cache's path on its server        [/system]
+  --upstream URL    what Nix uses besides; repeatable     [https://cache.nixos.org]
+  --additive        write extra-substituters and leave substituters alone
+  --priority N      asked before caches with a higher N   [30]
+  --setting K=V     replace or add a nix.conf line when found; K= drops it
+  --output-dir DIR  [$RUNTIME_DIRECTORY, or /run/cache-resolver for root,
+                    or $XDG_RUNTIME_DIR/cache-resolver]
+  --override FILE   [/etc/cache-resolver/<first label>-override]
+  --budget SECONDS  hard limit for the whole run, 0.1-60  [10]
+  --methods LIST    of previous,hosts,dns,mdns            [all]
+  --dry-run         print nix.conf, write nothing
+  --explain         print what each method did, and when
+  --json            the same as one JSON object
+  -v, --verbose     log every step      -q, --quiet    log problems only
+  -h, --help                            -V, --version
+";
+
+/// Bytes of a host name in text. RFC 1035 §2.3.4, less the length byte and the root.
+const HOST_MAX: usize = 253;
+/// Settings that may be given; each becomes a line.
+const SETTINGS_MAX: usize = 64;
+/// Upstreams that may be given; Nix asks every one for every path.
+const UPSTREAMS_MAX: usize = 64;
+/// The shortest and longest budget, in milliseconds.
+const BUDGET_RANGE: std::ops::RangeInclusive<u64> = 100..=60_000;
+
+/// Everything the user can decide.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name in the hosts file and in DNS, lower case.
+    pub host: String,
+    /// The cache's port.
+    pub port: u16,
+    /// The cache's path, with a leading slash and no final one; empty for the root.
+    pub path: String,
+    /// What Nix uses besides.
+    pub upstreams: Vec<String>,
+    /// Add to the substituters of other files instead of replacing them.
+    pub additive: bool,
+    /// The priority written into the URL.
+    pub priority: u32,
+    /// nix.conf lines for the found case; an empty value drops the line.
+    pub settings: Vec<(String, String)>,
+    /// Where the files go; `None` when the environment names no place.
+    pub output_dir: Option<PathBuf>,
+    /// Where the user's own word may be.
+    pub override_file: PathBuf,
+    /// The hard limit for the whole run.
+    pub budget: Duration,
+    /// The methods to use.
+    pub methods: Methods,
+    /// Print nix.conf instead of writing it.
+    pub dry_run: bool,
+    /// How the run is reported on standard output.
+    pub report: Report,
+    /// How much is logged.
+    pub verbosity: Verbosity,
+}
+
+/// What standard output gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Nothing.
+    None,
+    /// `--explain`: the timeline for people.
+    Text,
+    /// `--json`: the timeline for programs.
+    Json,
+}
+
+/// What the log gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Problems only.
+    Quiet,
+    /// And the result.
+    Normal,
+    /// And every step.
+    Verbose,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Find the cache.
+    Run(Box<Config>),
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// What the environment says about the places for the files.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `$RUNTIME_DIRECTORY`, systemd.exec(5).
+    pub runtime_directory: Option<OsString>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub xdg_runtime_dir: Option<OsString>,
+    /// The effective user's number.
+    pub user: u32,
+}
+
+impl Config {
+    /// The name for mDNS and for files: the host's first label.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        self.host.split('.').next().unwrap_or(&self.host)
+    }
+}
+
+/// Reads the arguments, the program's own name not among them.
+///
+/// # Errors
+/// A message that names the argument and what it should be.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+) -> Result<Command, String> {
+    let mut config = Config {
+        host: "waterbug.lan".to_owned(),
+        port: 9999,
+        path: "/system".to_owned(),
+        upstreams: Vec::new(),
+        additive: false,
+        priority: 30,
+        settings: Vec::new(),
+        output_dir: default_output_dir(environment),
+        override_file: PathBuf::new(),
+        budget: Duration::from_secs(10),
+        methods: Methods::all(),
+        dry_run: false,
+        report: Report::None,
+        verbosity: Verbosity::Normal,
+    };
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        let option = match argument {
+            Long(name) => name.to_owned(),
+            Short(letter) => letter.to_string(),
+            Value(_) => return Err(argument.unexpected().to_string()),
+        };
+        let mut value = || parser.value().map_err(|error| error.to_string());
+        match option.as_str() {
+            "h" | "help" => return Ok(Command::Help),
+            "V" | "version" => return Ok(Command::Version),
+            "v" | "verbose" => config.verbosity = Verbosity::Verbose,
+            "q" | "quiet" => config.verbosity = Verbosity::Quiet,
+            "additive" => config.additive = true,
+            "dry-run" => config.dry_run = true,
+            "explain" if config.report == Report::None => config.report = Report::Text,
+            "explain" => {}
+            "json" => config.report = Report::Json,
+            "output-dir" => config.output_dir = Some(parse_path(value()?, "--output-dir")?),
+            "override" => config.override_file = parse_path(value()?, "--override")?,
+            "watch" | "sweep" | "sweep-rate" | "sweep-limit" => {
+                return Err(format!("--{option} is not in this version yet"));
+            }
+            _ => parse_text_option(&mut config, &option, value)?,
+        }
+    }
+    if config.upstreams.is_empty() {
+        config.upstreams.push("https://cache.nixos.org".to_owned());
+    }
+    if config.override_file.as_os_str().is_empty() {
+        config.override_file =
+            format!("/etc/cache-resolver/{}-override", config.short_name()).into();
+    }
+    Ok(Command::Run(Box::new(config)))
+}
+
+/// The options whose value is text.
+fn parse_text_option(
+    config: &mut Config,
+    option: &str,
+    value: impl FnOnce() -> Result<OsString, String>,
+) -> Result<(), String> {
+    let known = ["host", "port", "path", "upstream", "priority", "setting", "budget", "methods"];
+    if !known.contains(&option) {
+        let dashes = if option.len() == 1 { "-" } else { "--" };
+        return Err(format!("unknown option {dashes}{option}"));
+    }
+    let value = value()?.string().map_err(|_| format!("--{option}: not UTF-8"))?;
+    let refuse = |what: &str| Err(format!("--{option} '{value}': {what}"));
+    match option {
+        "host" => match parse_host(&value) {
+            Some(host) => config.host = host,
+            None => {
+                return refuse("not a host name (for an address, write it to the --override file)");
+            }
+        },
+        "port" => match parse_number(&value).and_then(|port| u16::try_from(port).ok()) {
+            Some(port) if port != 0 => config.port = port,
+            _ => return refuse("not a port, 1 to 65535"),
+        },
+        "path" => {
+            if !value.starts_with('/') || !is_url_text(&value) || value.contains(['?', '[', ']']) {
+                return refuse("not an absolute URL path");
+            }
+            value.trim_end_matches('/').clone_into(&mut config.path);
+        }
+        "upstream" => {
+            if value.is_empty() || !is_url_text(&value) {
+                return refuse("not a store URL");
+            }
+            if config.upstreams.len() == UPSTREAMS_MAX {
+                return refuse("too many upstreams");
+            }
+            if !config.upstreams.contains(&value) {
+                config.upstreams.push(value);
+            }
+        }
+        "priority" => {
+            match parse_number(&value).and_then(|priority| i32::try_from(priority).ok()) {
+                Some(priority) => config.priority = priority.unsigned_abs(),
+                None => return refuse("not a number, 0 to 2147483647"),
+            }
+        }
+        "setting" => match parse_setting(&value) {
+            Ok(setting) if config.settings.len() < SETTINGS_MAX => config.settings.push(setting),
+            Ok(_) => return refuse("too many settings"),
+            Err(problem) => return refuse(problem),
+        },
+        "budget" => match parse_millis(&value).filter(|millis| BUDGET_RANGE.contains(millis)) {
+            Some(millis) => config.budget = Duration::from_millis(millis),
+            None => return refuse("not a number of seconds, 0.1 to 60"),
+        },
+        _ => config.methods = parse_methods(&value)?,
+    }
+    Ok(())
+}
+
+/// A path that is not empty.
+fn parse_path(value: OsString, option: &str) -> Result<PathBuf, String> {
+    if value.is_empty() { Err(format!("{option}: empty path")) } else { Ok(value.into()) }
+}
+
+/// A host name in lower case, its final dot removed; names that are addresses are refused.
+fn parse_host(value: &str) -> Option<String> {
+    let host = value.strip_suffix('.').unwrap_or(value).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let is_name = host.len() <= HOST_MAX
+        && Name::from_text(&host).is_ok()
+        && host.split('.').all(is_label)
+        && !host.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
+    is_name.then_some(host)
+}
+
+/// Text that stays one word and one value in nix.conf, where `#` starts a comment.
+fn is_url_text(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\"'\\<>`".contains(&byte))
+}
+
+/// `K=V`, or `K=` to drop K.
+fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = value.split_once('=').ok_or("not K=V")?;
+    let (key, value) = (key.trim(), value.trim());
+    if key.is_empty()
+        || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    {
+        return Err("K is not the name of a setting");
+    }
+    if matches!(key, "substituters" | "extra-substituters") {
+        return Err("substituters are what this program writes; use --upstream or --additive");
+    }
+    if value.chars().any(char::is_control) || value.contains('#') {
+        return Err("V must be one line without '#', which starts a comment in nix.conf");
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// The set of methods in a comma-separated list.
+fn parse_methods(value: &str) -> Result<Methods, String> {
+    let mut methods = Methods::NONE;
+    for word in value.split(',').map(str::trim) {
+        let method = Origin::METHODS.into_iter().find(|method| method.word() == word);
+        methods = match (word, method) {
+            ("all", _) => Methods::all(),
+            (_, Some(method)) => methods.with(method),
+            ("gateway" | "neighbours" | "ping" | "sweep", _) => {
+                return Err(format!("--methods: {word} is not in this version yet"));
+            }
+            _ => {
+                let words = Origin::METHODS.map(Origin::word).join(",");
+                return Err(format!("--methods '{word}': not one of {words}"));
+            }
+        };
+    }
+    Ok(methods)
+}
+
+/// A number in digits only.
+fn parse_number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Seconds with up to three decimals, as milliseconds; further decimals are cut.
+fn parse_millis(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = fraction.bytes().chain([b'0'; 3]).take(3);
+    let mut millis = u64::from(parse_number(if whole.is_empty() { "0" } else { whole })?);
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    for digit in digits {
+        millis = millis * 10 + u64::from(digit - b'0');
+    }
+    Some(millis)
+}
+
+/// Where the files go when the user does not say.
+fn default_output_dir(environment: &Environment) -> Option<PathBuf> {
+    let is_set = |value: &&OsString| !value.is_empty();
+    if let Some(directories) = environment.runtime_directory.as_ref().filter(is_set) {
+        // Several directories are separated by colons; ours is the first.
+        let first = directories.as_encoded_bytes().split(|byte| *byte == b':').next()?;
+        return Some(std::os::unix::ffi::OsStrExt::from_bytes(first))
+            .map(|first: &OsStr| first.into());
+    }
+    if environment.user == 0 {
+        return Some("/run/cache-resolver".into());
+    }
+    let base = environment.xdg_runtime_dir.as_ref().filter(is_set)?;
+    Some(PathBuf::from(base).join("cache-resolver"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses arguments split at spaces, as an ordinary user.
+    fn parse_words(words: &str) -> Result<Config, String> {
+        let environment = Environment {
+            xdg_runtime_dir: Some("/run/user/7".into()),
+            user: 7,
+            ..Environment::default()
+        };
+        match parse(words.split_whitespace().map(OsString::from), &environment)? {
+            Command::Run(config) => Ok(*config),
+            _ => Err("not a run".into()),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_contract_s() {
+        let config = parse_words("").unwrap();
+        assert_eq!((config.host.as_str(), config.port), ("waterbug.lan", 9999));
+        assert_eq!((config.path.as_str(), config.priority), ("/system", 30));
+        assert_eq!(config.upstreams, ["https://cache.nixos.org"]);
+        assert_eq!(config.override_file, PathBuf::from("/etc/cache-resolver/waterbug-override"));
+        assert_eq!(config.output_dir, Some("/run/user/7/cache-resolver".into()));
+        assert_eq!(config.budget, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn values_are_taken() {
+        let config = parse_words(
+            "--host=Hive.Example. --port 80 --path / --upstream a --upstream b --upstream a --budget .25 \
+             --setting fallback= --setting x=y=z --methods dns,mdns --json --explain -v --additive",
+        )
+        .unwrap();
+        assert_eq!((config.host.as_str(), config.short_name()), ("hive.example", "hive"));
+        assert_eq!((config.port, config.path.as_str()), (80, ""));
+        assert_eq!(config.upstreams, ["a", "b"]);
+        assert_eq!(config.budget, Duration::from_millis(250));
+        assert_eq!(config.settings[0], ("fallback".into(), String::new()));
+        assert_eq!(config.settings[1], ("x".into(), "y=z".into()));
+        assert!(config.methods.contains(Origin::Dns) && !config.methods.contains(Origin::Hosts));
+        assert!(config.report == Report::Json && config.additive);
+        assert_eq!(config.override_file, PathBuf::from("/etc/cache-resolver/hive-override"));
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (words, expected) in [
+            ("--host 10.0.0.1", "--host '10.0.0.1'"),
+            ("--host a..b", "--host 'a..b'"),
+            ("--host ../../etc", "--host '../../etc'"),
+            ("--port 0", "--port '0'"),
+            ("--port +1", "--port '+1'"),
+            ("--port 65536", "--port '65536'"),
+            ("--path system", "--path 'system'"),
+            ("--path /a?b", "--path '/a?b'"),
+            ("--upstream a#b", "--upstream 'a#b'"),
+            ("--priority -1", "--priority"),
+            ("--budget 0.09", "--budget '0.09'"),
+            ("--budget 60.1", "--budget '60.1'"),
+            ("--budget 1e1", "--budget '1e1'"),
+            ("--budget 5.", "--budget '5.'"),
+            ("--setting a", "--setting 'a'"),
+            ("--setting substituters=x", "--upstream"),
+            ("--setting a=b#c", "--setting 'a=b#c'"),
+            ("--methods dns,nis", "--methods 'nis'"),
+            ("--methods sweep", "not in this version"),
+            ("--watch", "not in this version"),
+            ("--nonsense", "--nonsense"),
+            ("-x", "-x"),
+            ("waterbug", "waterbug"),
+            ("--dry-run=yes", "--dry-run"),
+            ("--port", "--port"),
+        ] {
+            let message = parse_words(words).unwrap_err();
+            assert!(message.contains(expected), "{words}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_the_place() {
+        let place = |runtime: Option<&str>, xdg: Option<&str>, user| {
+            default_output_dir(&Environment {
+                runtime_directory: runtime.map(Into::into),
+                xdg_runtime_dir: xdg.map(Into::into),
+                user,
+            })
+        };
+        assert_eq!(place(Some("/run/a:/run/b"), None, 0), Some("/run/a".into()));
+        assert_eq!(place(None, Some("/run/user/0"), 0), Some("/run/cache-resolver".into()));
+        assert_eq!(place(Some(""), Some(""), 7), None);
+    }
+}

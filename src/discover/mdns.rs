@@ -1,0 +1,173 @@
+//! Multicast DNS: one-shot questions (RFC 6762 §5.1) on every link, and three ways to hear.
+//!
+//! Answers to an ephemeral port come back to the socket that asked. Some responders only speak to
+//! the group, so after a short while we listen there as well. And a default-drop firewall, NixOS's
+//! default, swallows both; a packet socket hears them before it does. That one costs some ten
+//! milliseconds to close, so it too is only opened when the first question went unheard.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Random;
+use crate::facts::{Network, is_link_local};
+use crate::model::{Effects, Elapsed, Family, Lead, MdnsDatagram, Origin, Output};
+use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
+
+/// When the question goes out again, counted from the first time on that link: a record is not
+/// multicast twice within a second (RFC 6762 §6).
+const ASK_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// When we begin to listen in other ways. A responder on a wire answers within 10 ms, and one on
+/// Wi-Fi mostly within 100 ms (RFC 6762 §6 has shared records wait 20 to 120 ms).
+const LISTEN_AFTER: Duration = Duration::from_millis(100);
+/// How long a link may be silent before it counts as having nothing to say.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Links asked, an interface counting once for each family.
+const LINKS_MAX: usize = 32;
+
+/// The state of multicast DNS.
+#[derive(Debug)]
+pub struct Mdns {
+    /// The name asked for.
+    name: Name,
+    /// The port that a lead gets.
+    port: u16,
+    /// The id of our questions, which answers sent to us alone repeat.
+    id: u16,
+    /// Where it is asked.
+    links: Vec<Link>,
+    /// Whether the packet socket was asked for.
+    wants_packet_socket: bool,
+}
+
+/// One interface, one family.
+#[derive(Debug)]
+struct Link {
+    /// The interface's index.
+    interface: u32,
+    /// Which group.
+    family: Family,
+    /// When it was first asked.
+    asked_at: Elapsed,
+    /// How often it was asked again.
+    asked_again: usize,
+    /// Whether we listen to the group.
+    listens: bool,
+}
+
+impl Mdns {
+    /// Asks nobody yet.
+    #[must_use]
+    pub fn new(name: Name, port: u16, random: &mut Random) -> Self {
+        let id = random.next_u16();
+        Self { name, port, id, links: Vec::new(), wants_packet_socket: false }
+    }
+
+    /// Asks on every link that was not there before.
+    pub fn ask(&mut self, now: Elapsed, network: &Network, effects: &mut Effects) {
+        for interface in &network.interfaces {
+            for family in [Family::V4, Family::V6] {
+                let index = interface.link.index;
+                let known =
+                    self.links.iter().any(|link| (link.interface, link.family) == (index, family));
+                if known || !interface.speaks_multicast(family) || self.links.len() == LINKS_MAX {
+                    continue;
+                }
+                self.links.push(Link {
+                    interface: index,
+                    family,
+                    asked_at: now,
+                    asked_again: 0,
+                    listens: false,
+                });
+                effects.output(self.question(index, family));
+            }
+        }
+    }
+
+    /// The network has come up: what was asked before it did may have reached nobody.
+    pub fn forget(&mut self) {
+        self.links.clear();
+    }
+
+    /// The question, for one link.
+    fn question(&self, interface: u32, family: Family) -> Output {
+        let types = [RecordType::A, RecordType::Aaaa];
+        let question = compose_question(self.id, false, &self.name, &types);
+        Output::AskMulticast { interface, family, question }
+    }
+
+    /// The packet socket hears now: ask once more, for it missed the answers to the first question.
+    pub fn handle_packet_socket(&mut self, effects: &mut Effects) {
+        for link in &self.links {
+            effects.output(self.question(link.interface, link.family));
+        }
+    }
+
+    /// Takes what came from port 5353.
+    pub fn handle(&mut self, datagram: &MdnsDatagram, network: &Network, effects: &mut Effects) {
+        let source = datagram.source;
+        // RFC 6762 §11: multicast came from this link; anything else must say it is of it.
+        let is_local =
+            datagram.multicast || is_link_local(source.ip()) || network.is_on_link(source.ip());
+        if source.port() != MDNS_PORT || !is_local {
+            return;
+        }
+        let id = (!datagram.multicast).then_some(self.id);
+        let addresses = parse_multicast(datagram.payload, &self.name, id).unwrap_or_default();
+        let lead =
+            |address: &IpAddr| Lead::new(Origin::Mdns, *address, datagram.interface, self.port);
+        effects.leads.extend(addresses.iter().map(lead));
+    }
+
+    /// Asks again and begins to listen when the time has come.
+    pub fn advance(&mut self, now: Elapsed, effects: &mut Effects) {
+        for index in 0..self.links.len() {
+            let Some(link) = self.links.get_mut(index) else { return };
+            let (interface, family) = (link.interface, link.family);
+            if !link.listens && link.asked_at + LISTEN_AFTER <= now {
+                link.listens = true;
+                effects.output(Output::ListenMulticast { interface, family });
+                if !self.wants_packet_socket {
+                    self.wants_packet_socket = true;
+                    effects.output(Output::OpenPacketSocket);
+                }
+            }
+            if link.ask_again_at().is_some_and(|at| at <= now) {
+                link.asked_again += 1;
+                effects.output(self.question(interface, family));
+            }
+        }
+    }
+
+    /// When `advance` is next of use.
+    #[must_use]
+    pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
+        self.links
+            .iter()
+            .flat_map(|link| {
+                let listen_at = (!link.listens).then(|| link.asked_at + LISTEN_AFTER);
+                [listen_at, link.ask_again_at(), link.silent_at(now)]
+            })
+            .flatten()
+            .min()
+    }
+
+    /// Whether every link has been silent long enough.
+    #[must_use]
+    pub fn has_had_its_say(&self, now: Elapsed) -> bool {
+        self.links.iter().all(|link| link.silent_at(now).is_none())
+    }
+}
+
+impl Link {
+    /// When the question goes out again, if ever.
+    fn ask_again_at(&self) -> Option<Elapsed> {
+        ASK_AGAIN_AFTER.get(self.asked_again).map(|after| self.asked_at + *after)
+    }
+
+    /// When its silence becomes an answer, if that is still to come.
+    fn silent_at(&self, now: Elapsed) -> Option<Elapsed> {
+        let silent_at = self.asked_at + SILENCE_TIMEOUT;
+        (now < silent_at).then_some(silent_at)
+    }
+}

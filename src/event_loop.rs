@@ -1,0 +1,566 @@
+//! The only place that owns descriptors and the clock: it carries out what the search wants and
+//! tells it what happened.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libc::{POLLIN, POLLOUT};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+
+use crate::cli::Config;
+use crate::facts::{Network, read_nameservers};
+use crate::log::{Level, Log};
+use crate::model::{Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Note, Outcome, Output};
+use crate::report::{Timeline, describe};
+use crate::search::Search;
+use crate::sys;
+use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
+use crate::wire::ip::parse_udp;
+use crate::wire::netlink::{Message, Table, compose_dump, parse_messages};
+
+/// Bytes read at a time: more than any DNS answer without EDNS, and what netlink sends at most.
+const RECEIVE_MAX: usize = 32 * 1024;
+/// Reads from one descriptor in one turn, so that a flood on one cannot starve the others.
+const READS_PER_TURN_MAX: usize = 32;
+/// How often a person sees the progress line move.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Hops of a multicast DNS packet. RFC 6762 §11.
+const MDNS_HOPS: u32 = 255;
+/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
+/// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
+const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Where the DNS servers stand, resolv.conf(5).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The servers behind systemd-resolved's stub, systemd-resolved.service(8).
+const RESOLVED_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
+
+/// The monotonic clock since the start of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Now is the start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Elapsed {
+        Elapsed::START + self.0.elapsed()
+    }
+}
+
+/// Runs a search in the real world.
+pub struct EventLoop<'a> {
+    /// The only clock.
+    clock: Clock,
+    /// What the user decided.
+    config: &'a Config,
+    /// What happened.
+    timeline: &'a mut Timeline,
+    /// Where problems and progress are told.
+    log: &'a mut Log,
+    /// Readable when we are to stop.
+    signals: OwnedFd,
+    /// Tells of changes of the network; none where the system has no netlink for us.
+    changes: Option<Socket>,
+    /// Every conversation of the search.
+    conversations: Vec<Conversation>,
+    /// The sockets of multicast DNS.
+    mdns_sockets: Vec<MdnsSocket>,
+    /// Hears what a firewall drops.
+    packet_socket: Option<Socket>,
+    /// For whatever comes in.
+    buffer: Vec<u8>,
+}
+
+/// A connected UDP socket or a TCP stream.
+struct Conversation {
+    /// The search's name for it.
+    channel: Channel,
+    /// Its socket.
+    socket: Socket,
+    /// Whether it is a stream.
+    is_stream: bool,
+    /// A stream's request, as long as it is not sent; it is sent once the connection stands.
+    unsent: Vec<u8>,
+}
+
+/// A socket of multicast DNS.
+struct MdnsSocket {
+    /// The interface it belongs to.
+    interface: u32,
+    /// The group's family.
+    family: Family,
+    /// Whether it listens to the group, or asks from an ephemeral port.
+    listens: bool,
+    /// The socket.
+    socket: UdpSocket,
+}
+
+/// A descriptor that is ready, by what it is for.
+#[derive(Clone, Copy)]
+enum Ready {
+    /// A signal has come.
+    Signal,
+    /// The network has changed.
+    Change,
+    /// The packet socket has something.
+    Packet,
+    /// A multicast DNS socket, by its place in the list.
+    Mdns(usize),
+    /// A conversation, and what it is ready for.
+    Conversation(Channel, i16),
+}
+
+impl<'a> EventLoop<'a> {
+    /// Opens what every search needs.
+    ///
+    /// # Errors
+    /// A message when signals cannot be received.
+    pub fn new(
+        clock: Clock,
+        config: &'a Config,
+        timeline: &'a mut Timeline,
+        log: &'a mut Log,
+    ) -> Result<Self, String> {
+        let signals = sys::stop_signals().map_err(|error| format!("no signals: {error}"))?;
+        let changes = sys::netlink(NETLINK_GROUPS);
+        if let Err(error) = &changes {
+            log.write(
+                Level::Warning,
+                &format!("cannot watch the network: {error}; check the sandbox (AF_NETLINK)"),
+            );
+        }
+        Ok(Self {
+            clock,
+            config,
+            timeline,
+            log,
+            signals,
+            changes: changes.ok(),
+            conversations: Vec::new(),
+            mdns_sockets: Vec::new(),
+            packet_socket: None,
+            buffer: vec![0; RECEIVE_MAX],
+        })
+    }
+
+    /// Runs the search to its end.
+    pub fn run(mut self, search: &mut Search) -> Outcome {
+        self.read_network(search);
+        loop {
+            let wait_until = loop {
+                match search.next_output() {
+                    Output::WaitUntil(at) => break at,
+                    Output::Finished(outcome) => {
+                        self.log.clear_progress();
+                        return outcome;
+                    }
+                    output => self.carry_out(output, search),
+                }
+            };
+            for ready in self.wait(wait_until) {
+                self.handle_ready(ready, search);
+            }
+            search.handle(self.clock.now(), Input::Tick);
+        }
+    }
+
+    /// Waits until something is ready or the time has come.
+    fn wait(&mut self, until: Elapsed) -> Vec<Ready> {
+        let now = self.clock.now();
+        let mut timeout = until.since(now);
+        if self.log.shows_progress() {
+            self.log.progress(now, &self.config.host);
+            timeout = timeout.min(PROGRESS_INTERVAL);
+        }
+        let mut waiting = vec![(Ready::Signal, self.signals.as_raw_fd(), POLLIN)];
+        waiting.extend(
+            self.changes.as_ref().map(|socket| (Ready::Change, socket.as_raw_fd(), POLLIN)),
+        );
+        waiting.extend(
+            self.packet_socket.as_ref().map(|socket| (Ready::Packet, socket.as_raw_fd(), POLLIN)),
+        );
+        let mdns_sockets = self.mdns_sockets.iter().enumerate();
+        waiting.extend(
+            mdns_sockets.map(|(index, mdns)| (Ready::Mdns(index), mdns.socket.as_raw_fd(), POLLIN)),
+        );
+        waiting.extend(self.conversations.iter().map(Conversation::waits_for));
+        let mut descriptors: Vec<_> = waiting
+            .iter()
+            .map(|(_, descriptor, events)| sys::pollfd(*descriptor, *events))
+            .collect();
+        if let Err(error) = sys::poll(&mut descriptors, timeout) {
+            self.log.write(Level::Error, &format!("cannot poll: {error}"));
+        }
+        let polled = waiting.iter().zip(&descriptors);
+        let ready = polled.filter(|(_, descriptor)| descriptor.revents != 0);
+        ready
+            .map(|((ready, ..), descriptor)| match *ready {
+                Ready::Conversation(channel, _) => Ready::Conversation(channel, descriptor.revents),
+                other => other,
+            })
+            .collect()
+    }
+
+    /// Tells the search what a ready descriptor has.
+    fn handle_ready(&mut self, ready: Ready, search: &mut Search) {
+        match ready {
+            Ready::Signal => search.handle(self.clock.now(), Input::Stop),
+            Ready::Change => self.handle_change(search),
+            Ready::Packet => self.handle_packets(search),
+            Ready::Mdns(index) => self.handle_mdns(index, search),
+            Ready::Conversation(channel, events) => {
+                self.handle_conversation(channel, events, search);
+            }
+        }
+    }
+
+    /// Empties the queue of changes, then looks at the whole network anew.
+    fn handle_change(&mut self, search: &mut Search) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(mut changes) = self.changes.as_ref() else { return };
+            match changes.read(&mut self.buffer) {
+                Ok(_) => {}
+                // More changes than the queue holds: what matters is the state after them.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(_) => break,
+            }
+        }
+        self.read_network(search);
+    }
+
+    /// Reads the network's state and tells the search.
+    fn read_network(&mut self, search: &mut Search) {
+        let index_of: &dyn Fn(&str) -> Option<u32> = &sys::interface_index;
+        let nameservers =
+            read_nameservers(Path::new(RESOLV_CONF), Path::new(RESOLVED_RESOLV_CONF), index_of);
+        let messages = self.dump_tables().unwrap_or_default();
+        let network = Network::from_messages(messages, nameservers);
+        search.handle(self.clock.now(), Input::Network(&network));
+    }
+
+    /// Asks the kernel for its tables. The answers are made as they are read: nothing waits.
+    fn dump_tables(&mut self) -> io::Result<Vec<Message>> {
+        let mut socket = sys::netlink(0)?;
+        let mut messages = Vec::new();
+        for table in [Table::Links, Table::Addresses, Table::Routes] {
+            socket.write_all(&compose_dump(table))?;
+            while messages.last() != Some(&Message::Done) {
+                let count = socket.read(&mut self.buffer)?;
+                messages.extend(parse_messages(self.buffer.get(..count).unwrap_or_default()));
+            }
+            messages.pop();
+        }
+        Ok(messages)
+    }
+
+    /// Reads the packet socket.
+    fn handle_packets(&mut self, search: &mut Search) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(socket) = &self.packet_socket else { return };
+            let Ok((count, interface)) = sys::receive_packet(socket, &mut self.buffer) else {
+                return;
+            };
+            let packet = self.buffer.get(..count).unwrap_or_default();
+            if let Ok(datagram) = parse_udp(packet) {
+                let datagram = MdnsDatagram {
+                    interface,
+                    source: datagram.source,
+                    multicast: datagram.destination.is_multicast(),
+                    payload: datagram.payload,
+                };
+                search.handle(self.clock.now(), Input::Mdns(datagram));
+            }
+        }
+    }
+
+    /// Reads a multicast DNS socket.
+    fn handle_mdns(&mut self, index: usize, search: &mut Search) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(mdns) = self.mdns_sockets.get(index) else { return };
+            match mdns.socket.recv_from(&mut self.buffer) {
+                Ok((count, source)) => {
+                    let datagram = MdnsDatagram {
+                        interface: mdns.interface,
+                        source,
+                        multicast: mdns.listens,
+                        payload: self.buffer.get(..count).unwrap_or_default(),
+                    };
+                    search.handle(self.clock.now(), Input::Mdns(datagram));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // What an ICMP message said of an earlier question; reading it has cleared it.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Sends, reads or gives up a conversation.
+    fn handle_conversation(&mut self, channel: Channel, events: i16, search: &mut Search) {
+        if events & POLLOUT != 0
+            && let Some(conversation) = self.conversation(channel)
+        {
+            match conversation.send_unsent() {
+                Ok(()) => search.handle(self.clock.now(), Input::Connected(channel)),
+                Err(error) => return self.fail(channel, &error, search),
+            }
+        }
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(conversation) = self.conversations.iter().find(|open| open.channel == channel)
+            else {
+                return;
+            };
+            let is_stream = conversation.is_stream;
+            match (&conversation.socket).read(&mut self.buffer) {
+                Ok(count) => {
+                    // A datagram of no bytes says nothing; a stream's end says all.
+                    if count != 0 || is_stream {
+                        let bytes = self.buffer.get(..count).unwrap_or_default();
+                        search.handle(self.clock.now(), Input::Received(channel, bytes));
+                    }
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
+                {
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.fail(channel, &error, search),
+            }
+        }
+    }
+
+    /// The conversation called `channel`.
+    fn conversation(&mut self, channel: Channel) -> Option<&mut Conversation> {
+        self.conversations.iter_mut().find(|conversation| conversation.channel == channel)
+    }
+
+    /// Closes a conversation.
+    fn close(&mut self, channel: Channel) {
+        self.conversations.retain(|conversation| conversation.channel != channel);
+    }
+
+    /// Closes a conversation that failed and tells the search.
+    fn fail(&mut self, channel: Channel, error: &io::Error, search: &mut Search) {
+        self.close(channel);
+        search.handle(self.clock.now(), Input::Failed(channel, failure_of(error)));
+    }
+
+    /// Does one thing that the search wants.
+    fn carry_out(&mut self, output: Output, search: &mut Search) {
+        match output {
+            Output::OpenDatagram { channel, remote, datagram } => {
+                self.open(channel, remote, Type::DGRAM, datagram, search);
+            }
+            Output::OpenStream { channel, remote, request } => {
+                self.open(channel, remote, Type::STREAM, request, search);
+            }
+            Output::Send(channel, datagram) => {
+                if let Some(conversation) = self.conversation(channel)
+                    && let Err(error) = conversation.socket.send(&datagram)
+                {
+                    self.fail(channel, &error, search);
+                }
+            }
+            Output::Close(channel) => self.close(channel),
+            Output::AskMulticast { interface, family, question } => {
+                self.ask_multicast(interface, family, &question);
+            }
+            Output::ListenMulticast { interface, family } => {
+                self.mdns_socket(interface, family, true);
+            }
+            Output::OpenPacketSocket => self.open_packet_socket(search),
+            Output::ReadNetwork => self.read_network(search),
+            Output::Note(note) => self.note(note),
+            Output::WaitUntil(_) | Output::Finished(_) => {}
+        }
+    }
+
+    /// Keeps a note for the timeline and logs it.
+    fn note(&mut self, note: Note) {
+        self.timeline.push(self.clock.now(), note);
+        let (level, text) = describe(note);
+        self.log.write(level, &text);
+    }
+
+    /// Opens a conversation and sends its first words.
+    fn open(
+        &mut self,
+        channel: Channel,
+        remote: SocketAddr,
+        kind: Type,
+        request: Vec<u8>,
+        search: &mut Search,
+    ) {
+        let is_stream = kind == Type::STREAM;
+        let opened =
+            Socket::new(Domain::for_address(remote), kind.nonblocking(), None).and_then(|socket| {
+                match socket.connect(&remote.into()) {
+                    Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+                    _ if is_stream => {
+                        Ok(Conversation { channel, socket, is_stream, unsent: request })
+                    }
+                    _ => {
+                        socket.send(&request)?;
+                        Ok(Conversation { channel, socket, is_stream, unsent: Vec::new() })
+                    }
+                }
+            });
+        match opened {
+            Ok(conversation) => self.conversations.push(conversation),
+            Err(error) => self.fail(channel, &error, search),
+        }
+    }
+
+    /// Sends a multicast DNS question; a link that cannot carry it stays silent.
+    fn ask_multicast(&mut self, interface: u32, family: Family, question: &[u8]) {
+        let group = match family {
+            Family::V4 => SocketAddr::from((MDNS_GROUP_V4, MDNS_PORT)),
+            Family::V6 => SocketAddrV6::new(MDNS_GROUP_V6, MDNS_PORT, 0, interface).into(),
+        };
+        if let Some(mdns) = self.mdns_socket(interface, family, false)
+            && let Err(error) = mdns.socket.send_to(question, group)
+        {
+            self.log.write(Level::Debug, &format!("mdns: interface {interface}: {error}"));
+        }
+    }
+
+    /// The multicast DNS socket for this interface, family and use, opened if it is not.
+    fn mdns_socket(
+        &mut self,
+        interface: u32,
+        family: Family,
+        listens: bool,
+    ) -> Option<&MdnsSocket> {
+        let is_it = |mdns: &MdnsSocket| {
+            (mdns.interface, mdns.family, mdns.listens) == (interface, family, listens)
+        };
+        if !self.mdns_sockets.iter().any(is_it) {
+            let open = if listens { open_mdns_listener } else { open_mdns_asker };
+            match open(interface, family) {
+                Ok(socket) => {
+                    let socket = socket.into();
+                    self.mdns_sockets.push(MdnsSocket { interface, family, listens, socket });
+                }
+                Err(error) => {
+                    self.log.write(Level::Debug, &format!("mdns: interface {interface}: {error}"));
+                }
+            }
+        }
+        self.mdns_sockets.iter().find(|mdns| is_it(mdns))
+    }
+
+    /// Opens the packet socket, if we may.
+    fn open_packet_socket(&mut self, search: &mut Search) {
+        match sys::packet_socket() {
+            Ok(socket) => {
+                self.packet_socket = Some(socket);
+                search.handle(self.clock.now(), Input::PacketSocketOpened);
+            }
+            Err(error) => self.log.write(
+                Level::Info,
+                &format!(
+                    "mdns: cannot hear answers that a firewall drops ({error}); needs CAP_NET_RAW"
+                ),
+            ),
+        }
+    }
+}
+
+impl Conversation {
+    /// What poll has to look for: writing while there is something to send.
+    fn waits_for(&self) -> (Ready, RawFd, i16) {
+        let events = if self.unsent.is_empty() { POLLIN } else { POLLOUT };
+        (Ready::Conversation(self.channel, events), self.socket.as_raw_fd(), events)
+    }
+
+    /// Sends what the socket takes of the request, the connection having been made or refused.
+    fn send_unsent(&mut self) -> io::Result<()> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.send(&self.unsent) {
+            Ok(count) => self.unsent.drain(..count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+}
+
+/// A socket that asks on `interface` from an ephemeral port.
+fn open_mdns_asker(interface: u32, family: Family) -> io::Result<Socket> {
+    let domain = domain_of(family);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    match family {
+        Family::V4 => {
+            sys::set_multicast_interface_v4(&socket, interface)?;
+            socket.set_multicast_ttl_v4(MDNS_HOPS)?;
+            socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))?;
+        }
+        Family::V6 => {
+            socket.set_multicast_if_v6(interface)?;
+            socket.set_multicast_hops_v6(MDNS_HOPS)?;
+            socket.bind(&SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))))?;
+        }
+    }
+    Ok(socket)
+}
+
+/// A socket that hears the group on `interface`. It is bound to the group's address: the host's
+/// own responder keeps what is sent to the host.
+fn open_mdns_listener(interface: u32, family: Family) -> io::Result<Socket> {
+    let domain = domain_of(family);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    match family {
+        Family::V4 => {
+            socket.set_multicast_all_v4(false)?;
+            socket.bind(&SockAddr::from(SocketAddr::from((MDNS_GROUP_V4, MDNS_PORT))))?;
+            let on = InterfaceIndexOrAddress::Index(interface);
+            socket.join_multicast_v4_n(&MDNS_GROUP_V4, &on)?;
+        }
+        Family::V6 => {
+            socket.set_only_v6(true)?;
+            let group = SocketAddrV6::new(MDNS_GROUP_V6, MDNS_PORT, 0, interface);
+            socket.bind(&SockAddr::from(group))?;
+            socket.join_multicast_v6(&MDNS_GROUP_V6, interface)?;
+        }
+    }
+    Ok(socket)
+}
+
+/// The socket domain of a family.
+const fn domain_of(family: Family) -> Domain {
+    match family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    }
+}
+
+/// What an error means to the search.
+fn failure_of(error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Failure::Refused,
+        Some(
+            libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::EADDRNOTAVAIL
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::ENODEV
+            | libc::EINVAL
+            | libc::EACCES
+            | libc::EPERM
+            | libc::EAFNOSUPPORT,
+        ) => Failure::Unreachable,
+        _ => Failure::Broken,
+    }
+}

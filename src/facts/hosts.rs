@@ -1,0 +1,58 @@
+//! `/etc/hosts`, hosts(5).
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::lines::for_each_line;
+
+/// Addresses taken for the one name we look for.
+const ADDRESSES_MAX: usize = 16;
+
+/// The addresses that the hosts file gives for `name`; none where it cannot be read.
+#[must_use]
+pub fn read_hosts(path: &Path, name: &str) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    // No file, no leads: the search goes on without.
+    let _ = for_each_line(path, |line| {
+        if let Some(address) = parse_line(line, name)
+            && addresses.len() < ADDRESSES_MAX
+            && !addresses.contains(&address)
+        {
+            addresses.push(address);
+        }
+    });
+    addresses
+}
+
+/// The address of the line, if `name` is one of its names.
+fn parse_line(line: &str, name: &str) -> Option<IpAddr> {
+    let line = line.split('#').next()?;
+    let mut words = line.split_ascii_whitespace();
+    let address = words.next()?;
+    words
+        .any(|word| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name))
+        .then(|| address.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_one_address() {
+        let found = |line| parse_line(line, "waterbug.lan").map(|address| address.to_string());
+        assert_eq!(found("10.0.0.5 waterbug.lan").as_deref(), Some("10.0.0.5"));
+        assert_eq!(found("\tfd00::5\tother Waterbug.LAN. # x").as_deref(), Some("fd00::5"));
+        for none in [
+            "",
+            "# 10.0.0.5 waterbug.lan",
+            "10.0.0.5 other # waterbug.lan",
+            "10.0.0.5 waterbug.lan.example",
+            "10.0.0.5 waterbug",
+            "waterbug.lan waterbug.lan",
+            "10.0.0.5",
+        ] {
+            assert_eq!(found(none), None, "{none}");
+        }
+    }
+}

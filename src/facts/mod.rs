@@ -1,0 +1,83 @@
+//! What this host already knows: its files and its network.
+//!
+//! Each source has a file with a thin reader and a pure parser. Reading never fails the search:
+//! what is missing is simply not known.
+
+mod hosts;
+mod lines;
+mod network;
+mod override_file;
+mod resolv_conf;
+
+pub use hosts::read_hosts;
+pub use network::{Interface, Network, is_link_local, is_private};
+pub use override_file::{Override, read_override};
+pub use resolv_conf::read_nameservers;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use lines::for_each_line;
+
+/// Leads that the host's own files hold, read once at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What the user ordered.
+    pub override_: Option<Override>,
+    /// Where an earlier run of this boot found the cache.
+    pub previous: Option<(IpAddr, u32)>,
+    /// What the hosts file says of the name.
+    pub hosts: Vec<IpAddr>,
+}
+
+/// Looks up an interface's index by its name.
+pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
+
+/// An address with an optional `%zone`, the name or the index of an interface (RFC 4007 §11).
+///
+/// `None` when it is not an address, or its zone is not an interface here.
+#[must_use]
+pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
+    match text.split_once('%') {
+        None => Some((text.parse().ok()?, 0)),
+        Some((address, zone)) => {
+            let address: IpAddr = address.parse().ok()?;
+            let scope = zone.parse().ok().or_else(|| index_of(zone))?;
+            (address.is_ipv6() && scope != 0).then_some((address, scope))
+        }
+    }
+}
+
+/// The address in the file that an earlier run wrote, if it is there and holds one.
+#[must_use]
+pub fn read_previous(path: &Path, index_of: IndexOf) -> Option<(IpAddr, u32)> {
+    let mut previous = None;
+    for_each_line(path, |line| previous = previous.or_else(|| parse_scoped(line, index_of)))
+        .ok()?;
+    previous
+}
+
+/// An address with its scope, as a socket address.
+#[must_use]
+pub fn socket_address((address, scope): (IpAddr, u32), port: u16) -> SocketAddr {
+    crate::model::with_scope(SocketAddr::new(address, port), scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_names_or_numbers() {
+        let index_of = |name: &str| (name == "eth0").then_some(7);
+        let link_local: IpAddr = "fe80::1".parse().unwrap();
+        assert_eq!(parse_scoped("10.0.0.1", &index_of), Some(([10, 0, 0, 1].into(), 0)));
+        assert_eq!(parse_scoped("fe80::1%eth0", &index_of), Some((link_local, 7)));
+        assert_eq!(parse_scoped("fe80::1%3", &index_of), Some((link_local, 3)));
+        for bad in
+            ["", "lan", "10.0.0.256", "fe80::1%wlan9", "fe80::1%0", "fe80::1%", "1.2.3.4%eth0"]
+        {
+            assert_eq!(parse_scoped(bad, &index_of), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Interfaces, addresses, gateways and DNS servers, gathered from route netlink.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::resolv_conf::push_server;
+use crate::model::{Family, with_scope};
+use crate::wire::dns::DNS_PORT;
+use crate::wire::netlink::{Address, Gateway, Link, Message};
+
+/// Interfaces looked at; a host with more has containers, and its own links come first.
+const INTERFACES_MAX: usize = 64;
+/// Addresses kept for one interface.
+const ADDRESSES_MAX: usize = 32;
+/// Gateways kept; multi-homed hosts have two or three.
+const GATEWAYS_MAX: usize = 8;
+
+/// `IFF_UP`: the administrator wants it up.
+const FLAG_UP: u32 = 0x1;
+/// `IFF_LOOPBACK`.
+const FLAG_LOOPBACK: u32 = 0x8;
+/// `IFF_RUNNING`: it has a carrier.
+const FLAG_RUNNING: u32 = 0x40;
+/// `IFF_MULTICAST`.
+const FLAG_MULTICAST: u32 = 0x1000;
+
+/// The network as this host sees it at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// All interfaces, in the kernel's order.
+    pub interfaces: Vec<Interface>,
+    /// The next hops of the default routes.
+    pub gateways: Vec<SocketAddr>,
+    /// The DNS servers to ask.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+/// A network interface with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's own numbers and name.
+    pub link: Link,
+    /// Addresses and the lengths of their prefixes.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+impl Network {
+    /// Gathers what the dumps of links, addresses and routes say.
+    #[must_use]
+    pub fn from_messages(messages: Vec<Message>, nameservers: Vec<SocketAddr>) -> Self {
+        let mut network = Self { nameservers, ..Self::default() };
+        for message in messages {
+            match message {
+                Message::Link(link) => network.add_link(link),
+                Message::Address(address) => network.add_address(address),
+                Message::Gateway(gateway) => network.add_gateway(gateway),
+                Message::Done | Message::Other => {}
+            }
+        }
+        // A home router often knows a name that the configured server, far away, does not.
+        for gateway in &network.gateways {
+            let mut server = *gateway;
+            server.set_port(DNS_PORT);
+            push_server(&mut network.nameservers, server);
+        }
+        network
+    }
+
+    /// Adds an interface.
+    fn add_link(&mut self, link: Link) {
+        if self.interfaces.len() < INTERFACES_MAX {
+            self.interfaces.push(Interface { link, addresses: Vec::new() });
+        }
+    }
+
+    /// Adds an address to its interface.
+    fn add_address(&mut self, Address { interface, address, prefix_length }: Address) {
+        if let Some(interface) = self.interface_mut(interface)
+            && interface.addresses.len() < ADDRESSES_MAX
+        {
+            interface.addresses.push((address, prefix_length));
+        }
+    }
+
+    /// Adds a gateway.
+    fn add_gateway(&mut self, Gateway { interface, address }: Gateway) {
+        let gateway = with_scope(SocketAddr::new(address, 0), interface);
+        if self.gateways.len() < GATEWAYS_MAX && !self.gateways.contains(&gateway) {
+            self.gateways.push(gateway);
+        }
+    }
+
+    /// The interface with that index.
+    fn interface_mut(&mut self, index: u32) -> Option<&mut Interface> {
+        self.interfaces.iter_mut().find(|interface| interface.link.index == index)
+    }
+
+    /// The interfaces that have a carrier and an address that others can reach.
+    pub fn routable(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(|interface| {
+            interface.is_running()
+                && !interface.is_loopback()
+                && interface.addresses.iter().any(|(address, _)| !is_link_local(*address))
+        })
+    }
+
+    /// Whether there is a network to search.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.routable().next().is_some()
+    }
+
+    /// Whether `address` shares a link with one of ours.
+    #[must_use]
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.interfaces
+            .iter()
+            .any(|interface| interface.is_running() && interface.is_on_link(address))
+    }
+}
+
+impl Interface {
+    /// Whether it is up and has a carrier.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        self.link.flags & (FLAG_UP | FLAG_RUNNING) == FLAG_UP | FLAG_RUNNING
+    }
+
+    /// Whether it leads nowhere but back.
+    #[must_use]
+    pub const fn is_loopback(&self) -> bool {
+        self.link.flags & FLAG_LOOPBACK != 0
+    }
+
+    /// Whether multicast DNS can be spoken here in `family`.
+    #[must_use]
+    pub fn speaks_multicast(&self, family: Family) -> bool {
+        self.is_running()
+            && !self.is_loopback()
+            && self.link.flags & FLAG_MULTICAST != 0
+            && self.addresses.iter().any(|(address, _)| Family::of(*address) == family)
+    }
+
+    /// Whether `address` is in one of the prefixes here.
+    #[must_use]
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|(ours, prefix_length)| same_prefix(*ours, address, *prefix_length))
+    }
+}
+
+/// Whether `address` is of a private network: RFC 1918, RFC 4193, or link-local.
+#[must_use]
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// Whether `address` only means something on one link.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// Whether two addresses agree in their first `length` bits.
+fn same_prefix(one: IpAddr, other: IpAddr, length: u8) -> bool {
+    let difference = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => u128::from(one.to_bits() ^ other.to_bits()) << 96,
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
+        _ => return false,
+    };
+    difference.leading_zeros() >= u32::from(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network of one interface.
+    fn network(flags: u32, address: &str, prefix_length: u8) -> Network {
+        let link = Link { index: 2, flags, name: "eth0".into() };
+        let address = Address { interface: 2, address: address.parse().unwrap(), prefix_length };
+        let gateway = Gateway { interface: 2, address: "fe80::1".parse().unwrap() };
+        let messages =
+            vec![Message::Link(link), Message::Address(address), Message::Gateway(gateway)];
+        Network::from_messages(messages, vec!["10.0.0.1:53".parse().unwrap()])
+    }
+
+    #[test]
+    fn up_means_reachable_by_others() {
+        assert!(network(0x11043, "10.0.0.5", 24).is_up());
+        assert!(network(0x11043, "2001:db8::5", 64).is_up());
+        assert!(!network(0x11043, "fe80::5", 64).is_up(), "link-local only");
+        assert!(!network(0x11043, "169.254.3.4", 16).is_up(), "link-local only");
+        assert!(!network(0x11003, "10.0.0.5", 24).is_up(), "no carrier");
+        assert!(!network(0x49, "127.0.0.1", 8).is_up(), "loopback");
+    }
+
+    #[test]
+    fn on_link_is_a_matter_of_bits() {
+        let network = network(0x11043, "10.0.5.5", 23);
+        let on_link = |text: &str| network.is_on_link(text.parse().unwrap());
+        assert!(on_link("10.0.4.1") && on_link("10.0.5.255"));
+        assert!(!on_link("10.0.6.1") && !on_link("fd00::1"));
+        assert!(network.interfaces[0].speaks_multicast(Family::V4));
+        assert!(!network.interfaces[0].speaks_multicast(Family::V6));
+    }
+
+    #[test]
+    fn the_gateway_is_asked_too() {
+        let servers = network(0x11043, "10.0.0.5", 24).nameservers;
+        assert_eq!(servers, ["10.0.0.1:53".parse().unwrap(), "[fe80::1%2]:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn private_is_what_the_rfcs_say() {
+        for (address, private) in [
+            ("10.255.0.1", true),
+            ("172.16.0.1", true),
+            ("172.31.0.1", true),
+            ("192.168.1.1", true),
+            ("169.254.1.1", true),
+            ("fd12::1", true),
+            ("fe80::1", true),
+            ("172.32.0.1", false),
+            ("100.64.0.1", false),
+            ("8.8.8.8", false),
+            ("2001:db8::1", false),
+            ("127.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The DNS servers in `/etc/resolv.conf`, resolv.conf(5), and behind systemd-resolved's stub.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use super::lines::for_each_line;
+use super::{IndexOf, parse_scoped, socket_address};
+use crate::wire::dns::DNS_PORT;
+
+/// Servers asked; others stop at three, which loses the one that knows.
+pub const NAMESERVERS_MAX: usize = 8;
+/// Where systemd-resolved listens. It may answer no for a name that a server behind it knows.
+const RESOLVED_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+/// What resolv.conf(5) says when no server is named.
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The servers that `resolv_conf` names, then, behind the stub, those that `behind_stub` names.
+#[must_use]
+pub fn read_nameservers(
+    resolv_conf: &Path,
+    behind_stub: &Path,
+    index_of: IndexOf,
+) -> Vec<SocketAddr> {
+    let mut servers = Vec::new();
+    let mut read = |path| {
+        // No file, no servers in it.
+        let _ = for_each_line(path, |line| {
+            if let Some(server) = parse_line(line, index_of) {
+                push_server(&mut servers, server);
+            }
+        });
+        servers.iter().any(|server| server.ip() == RESOLVED_STUB)
+    };
+    if read(resolv_conf) {
+        read(behind_stub);
+    }
+    if servers.is_empty() {
+        servers.push(SocketAddr::new(LOCALHOST, DNS_PORT));
+    }
+    servers
+}
+
+/// Adds a server that is new, up to the bound.
+pub fn push_server(servers: &mut Vec<SocketAddr>, server: SocketAddr) {
+    if servers.len() < NAMESERVERS_MAX && !servers.contains(&server) {
+        servers.push(server);
+    }
+}
+
+/// The server of a `nameserver` line.
+fn parse_line(line: &str, index_of: IndexOf) -> Option<SocketAddr> {
+    let mut words = line.split_ascii_whitespace();
+    if words.next()? != "nameserver" {
+        return None;
+    }
+    let scoped = parse_scoped(words.next()?, index_of)?;
+    // Unspecified means this host, as for other resolvers.
+    let scoped = if scoped.0.is_unspecified() { (LOCALHOST, 0) } else { scoped };
+    Some(socket_address(scoped, DNS_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the files with these contents name.
+    fn servers(resolv_conf: Option<&str>, behind_stub: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, stub] = ["resolv.conf", "stub"].map(|name| directory.path().join(name));
+        if let Some(content) = resolv_conf {
+            std::fs::write(&file, content).unwrap();
+        }
+        std::fs::write(&stub, behind_stub).unwrap();
+        let index_of = |name: &str| (name == "eth0").then_some(7);
+        read_nameservers(&file, &stub, &index_of).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn resolv_conf_in_the_wild() {
+        let wild = "# nameserver 1.1.1.1\r\nnameserver\t10.0.0.1\r\n;nameserver 1.1.1.1\n\
+                    search lan\nnameserver fe80::1%eth0 \nnameserver fe80::2%gone\nnameserver x\n\
+                    nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4";
+        let expected =
+            ["10.0.0.1:53", "[fe80::1%7]:53", "10.0.0.2:53", "10.0.0.3:53", "10.0.0.4:53"];
+        assert_eq!(servers(Some(wild), "nameserver 9.9.9.9\n"), expected);
+        let huge = format!("{}\nnameserver 10.0.0.1\n", "# filler\n".repeat(120_000));
+        assert_eq!(servers(Some(&huge), ""), ["10.0.0.1:53"]);
+        let many: String = (0..50).map(|i| format!("nameserver 10.0.0.{i}\n")).collect();
+        assert_eq!(servers(Some(&many), "").len(), NAMESERVERS_MAX);
+    }
+
+    #[test]
+    fn the_stub_and_the_default() {
+        assert_eq!(servers(None, "nameserver 9.9.9.9\n"), ["127.0.0.1:53"]);
+        assert_eq!(servers(Some(""), "nameserver 9.9.9.9\n"), ["127.0.0.1:53"]);
+        assert_eq!(
+            servers(Some("nameserver 127.0.0.53\n"), "nameserver 10.0.0.1\n"),
+            ["127.0.0.53:53", "10.0.0.1:53"]
+        );
+    }
+}

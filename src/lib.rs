@@ -1,0 +1,42 @@
+//! Finds the Nix binary cache on the local network, proves it, and tells Nix.
+//!
+//! ```text
+//!      main ─ cli ─▶ Config                        output ─▶ nix.conf
+//!        │                                            ▲ Outcome
+//!        ▼                                            │
+//!      event_loop   (owns every descriptor and the only clock)
+//!        │  ├─▶ sys    (all unsafe)
+//!        │  └─▶ facts  (resolv.conf, hosts, overrides, links, routes)
+//!        │ Input, Elapsed ▼      ▲ Output
+//!      search       (pure: budget, ranking, choice)
+//!        ├─▶ discover {known dns mdns} ──Lead──▶ frontier
+//!        │                                       Candidate │
+//!        └─▶ verify ◀──────────────────────────────────────┘
+//!               └─ Verdict ─▶ search
+//!      discover, verify ─▶ wire {dns http cache_info ip netlink}
+//! ```
+//!
+//! Data moves one way: facts → leads → candidates → verdicts → outcome. Everything below the event
+//! loop is sans-IO: bytes and elapsed time in, bytes and the next deadline out. So a whole search
+//! runs in a test in microseconds, with the losses, lies and delays of a bad day (`tests/sim`).
+//!
+//! The modules in the order in which they are best read:
+
+pub mod model;
+
+pub mod search;
+
+pub mod discover;
+pub mod frontier;
+pub mod verify;
+
+pub mod wire;
+
+pub mod facts;
+
+pub mod cli;
+pub mod event_loop;
+pub mod log;
+pub mod output;
+pub mod report;
+pub mod sys;

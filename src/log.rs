@@ -1,0 +1,104 @@
+//! The log on standard error: priorities for the journal, a progress line for a person.
+
+use std::io::Write as _;
+
+use crate::cli::Verbosity;
+use crate::model::Elapsed;
+
+/// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// What was asked for could not be done.
+    Error = 3,
+    /// Something is not as it should be.
+    Warning = 4,
+    /// The result.
+    Notice = 5,
+    /// What belongs to the result.
+    Info = 6,
+    /// A step on the way.
+    Debug = 7,
+}
+
+/// What standard error leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// The journal or the kernel's log: lines start with `<N>`.
+    Prioritised,
+    /// A person, who also sees the progress.
+    Terminal,
+    /// A file or a pipe.
+    Plain,
+}
+
+/// Erases the rest of the line, ECMA-48 §8.3.41.
+const ERASE_LINE: &str = "\r\x1b[K";
+
+/// The log.
+#[derive(Debug)]
+pub struct Log {
+    /// Where it goes.
+    sink: Sink,
+    /// The least serious level that is written.
+    threshold: Level,
+    /// Whether a progress line stands on the terminal.
+    has_progress: bool,
+}
+
+impl Log {
+    /// A log of what `verbosity` lets through.
+    #[must_use]
+    pub const fn new(sink: Sink, verbosity: Verbosity) -> Self {
+        let threshold = match verbosity {
+            Verbosity::Quiet => Level::Warning,
+            Verbosity::Normal => Level::Info,
+            Verbosity::Verbose => Level::Debug,
+        };
+        Self { sink, threshold, has_progress: false }
+    }
+
+    /// Writes one line, whole: the kernel's log makes a record of each write.
+    pub fn write(&mut self, level: Level, message: &str) {
+        if level > self.threshold {
+            return;
+        }
+        self.clear_progress();
+        let line = match self.sink {
+            Sink::Prioritised => format!("<{}>cache-resolver: {message}\n", level as u8),
+            Sink::Terminal | Sink::Plain => format!("cache-resolver: {message}\n"),
+        };
+        put(&line);
+    }
+
+    /// Whether a person watches and wants to see progress.
+    #[must_use]
+    pub fn shows_progress(&self) -> bool {
+        self.sink == Sink::Terminal && self.threshold == Level::Info
+    }
+
+    /// Whether lines of several parts, such as a whole file, are welcome.
+    #[must_use]
+    pub fn shows_files(&self) -> bool {
+        self.sink != Sink::Prioritised && self.threshold >= Level::Info
+    }
+
+    /// Redraws the progress line.
+    pub fn progress(&mut self, now: Elapsed, host: &str) {
+        let tenths = now.as_micros() / 100_000;
+        put(&format!("{ERASE_LINE}looking for {host} … {}.{} s", tenths / 10, tenths % 10));
+        self.has_progress = true;
+    }
+
+    /// Removes the progress line.
+    pub fn clear_progress(&mut self) {
+        if std::mem::take(&mut self.has_progress) {
+            put(ERASE_LINE);
+        }
+    }
+}
+
+/// Writes to standard error in one piece; a closed one is nobody's concern.
+fn put(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,369 @@
+//! The values that move through the search: facts → leads → candidates → verdicts → outcome.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Add;
+use std::time::Duration;
+
+/// Time since the program started, on the monotonic clock, in whole microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Elapsed(u64);
+
+impl Elapsed {
+    /// The start of the program.
+    pub const START: Self = Self(0);
+
+    /// So many microseconds after the start.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the start.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Elapsed {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+}
+
+/// Where an address is known from; the order is the order of trust, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Origin {
+    /// The user said so; nothing else is tried.
+    Override,
+    /// An earlier run of this boot chose it.
+    Previous,
+    /// The hosts file.
+    Hosts,
+    /// Unicast DNS.
+    Dns,
+    /// Multicast DNS.
+    Mdns,
+}
+
+impl Origin {
+    /// The methods that `--methods` chooses from, in the order of trust.
+    pub const METHODS: [Self; 4] = [Self::Previous, Self::Hosts, Self::Dns, Self::Mdns];
+
+    /// The word for it in `--methods`, logs and reports.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::Previous => "previous",
+            Self::Hosts => "hosts",
+            Self::Dns => "dns",
+            Self::Mdns => "mdns",
+        }
+    }
+
+    /// Whether the address came from another machine, which may lie about it.
+    #[must_use]
+    pub const fn is_hearsay(self) -> bool {
+        matches!(self, Self::Dns | Self::Mdns)
+    }
+
+    /// Whether the source gave the address for the name `--host`, so that Nix, which asks the same
+    /// sources, can use that name in its place.
+    #[must_use]
+    pub const fn knows_the_name(self) -> bool {
+        matches!(self, Self::Hosts | Self::Dns)
+    }
+}
+
+/// A set of methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Methods(u16);
+
+impl Methods {
+    /// No method.
+    pub const NONE: Self = Self(0);
+
+    /// Every method there is.
+    #[must_use]
+    pub fn all() -> Self {
+        Origin::METHODS.into_iter().fold(Self::NONE, Self::with)
+    }
+
+    /// This set and one more.
+    #[must_use]
+    pub const fn with(self, method: Origin) -> Self {
+        Self(self.0 | 1 << method as u16)
+    }
+
+    /// Whether `method` is in the set.
+    #[must_use]
+    pub const fn contains(self, method: Origin) -> bool {
+        self.0 & (1 << method as u16) != 0
+    }
+}
+
+/// Someone says that the cache may be at this address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// Who says so.
+    pub origin: Origin,
+    /// Address, port and, for link-local IPv6, scope.
+    pub remote: SocketAddr,
+}
+
+impl Lead {
+    /// A lead to `address`, on interface `scope` if it is a link-local IPv6 one.
+    #[must_use]
+    pub fn new(origin: Origin, address: IpAddr, scope: u32, port: u16) -> Self {
+        Self { origin, remote: with_scope(SocketAddr::new(address, port), scope) }
+    }
+}
+
+/// `remote` with the interface `scope`, where its address means nothing without one.
+#[must_use]
+pub fn with_scope(mut remote: SocketAddr, scope: u32) -> SocketAddr {
+    if let SocketAddr::V6(v6) = &mut remote
+        && v6.ip().is_unicast_link_local()
+    {
+        v6.set_scope_id(scope);
+    }
+    remote
+}
+
+/// What the proof of one candidate came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is a Nix binary cache for `/nix/store`.
+    Cache,
+    /// It is not, and this is why.
+    NotACache(Flaw),
+}
+
+/// What is wrong with a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// No route leads there, or nobody has the address.
+    Unreachable,
+    /// A host, but nothing listens on the port.
+    Refused,
+    /// The connection broke before the answer was whole.
+    Broken,
+    /// No connection within the time.
+    NoConnection,
+    /// A connection, but no whole answer within the time.
+    NoAnswer,
+    /// An HTTP status other than 200.
+    Status(u16),
+    /// An answer that is not HTTP, or not a nix-cache-info file, or too long.
+    NotCacheInfo,
+    /// A Nix cache, but not for `/nix/store`.
+    OtherStore,
+}
+
+/// How a search ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A proven cache.
+    Found(Found),
+    /// Everybody asked has had their say, or the time is up: there is none.
+    NotFound,
+    /// No network came up, or too late to search it.
+    NoNetwork,
+    /// A signal asked us to stop.
+    Interrupted,
+}
+
+/// The proven cache and how it is to be addressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it answered.
+    pub remote: SocketAddr,
+    /// Who led us there.
+    pub origin: Origin,
+    /// Whether it insists on being called by name instead of by address.
+    pub by_name: bool,
+}
+
+/// A conversation with one peer: a connected UDP socket or a TCP stream. Numbers are not reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// A DNS question.
+    Dns(u32),
+    /// The proof of a candidate.
+    Verify(u32),
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `address`.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// Why a channel failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// `ECONNREFUSED`: a host, but nobody listens.
+    Refused,
+    /// No route, no such host, no address to send from.
+    Unreachable,
+    /// Anything else, a reset for instance.
+    Broken,
+}
+
+/// What happened in the world.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The network is this now: at the start, and after each change.
+    Network(&'a crate::facts::Network),
+    /// The stream is connected.
+    Connected(Channel),
+    /// A datagram, or a piece of a stream; empty at the stream's end.
+    Received(Channel, &'a [u8]),
+    /// The channel is of no more use; it has been closed.
+    Failed(Channel, Failure),
+    /// A multicast DNS message came in.
+    Mdns(MdnsDatagram<'a>),
+    /// The packet socket is open: answers that a firewall drops can be heard.
+    PacketSocketOpened,
+    /// A signal asks for the end.
+    Stop,
+    /// Only time has passed.
+    Tick,
+}
+
+/// A datagram from port 5353.
+#[derive(Clone, Copy, Debug)]
+pub struct MdnsDatagram<'a> {
+    /// The interface it came in through.
+    pub interface: u32,
+    /// Its sender.
+    pub source: SocketAddr,
+    /// Whether it was sent to the group and not to us alone.
+    pub multicast: bool,
+    /// What it says.
+    pub payload: &'a [u8],
+}
+
+/// What the search wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Open a connected UDP socket to `remote` and send `datagram`.
+    OpenDatagram {
+        /// The new channel.
+        channel: Channel,
+        /// The peer.
+        remote: SocketAddr,
+        /// What to send.
+        datagram: Vec<u8>,
+    },
+    /// Open a TCP stream to `remote` and send `request` once it stands.
+    OpenStream {
+        /// The new channel.
+        channel: Channel,
+        /// The peer.
+        remote: SocketAddr,
+        /// What to send.
+        request: Vec<u8>,
+    },
+    /// Send one more datagram.
+    Send(Channel, Vec<u8>),
+    /// Close the channel.
+    Close(Channel),
+    /// Send `question` to the multicast DNS group on `interface`, from an ephemeral port.
+    AskMulticast {
+        /// The interface's index.
+        interface: u32,
+        /// Which of the two groups.
+        family: Family,
+        /// What to send.
+        question: Vec<u8>,
+    },
+    /// Join the multicast DNS group on `interface` and listen.
+    ListenMulticast {
+        /// The interface's index.
+        interface: u32,
+        /// Which of the two groups.
+        family: Family,
+    },
+    /// Open the packet socket that hears what a firewall drops.
+    OpenPacketSocket,
+    /// Read the network's state again.
+    ReadNetwork,
+    /// For the timeline and the log.
+    Note(Note),
+    /// Nothing more to do before this time.
+    WaitUntil(Elapsed),
+    /// The search is over and every channel closed.
+    Finished(Outcome),
+}
+
+/// Something worth telling, for the log and `--explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The network is up, with so many interfaces.
+    NetworkUp(usize),
+    /// A method has begun.
+    Started(Origin),
+    /// A DNS server was asked.
+    AskedServer(SocketAddr),
+    /// A DNS server has answered that it knows nothing, or cannot be asked.
+    ServerDenied(SocketAddr),
+    /// A lead that was followed.
+    Followed(Lead),
+    /// A lead to an address that is neither private nor on-link.
+    NotPrivate(Lead),
+    /// The proof of a candidate has ended.
+    Judged(Lead, Verdict),
+    /// The server refused its address; it is asked again by its name.
+    AskedByName(SocketAddr),
+    /// A method has nothing more to say.
+    HadItsSay(Origin),
+    /// The time is up.
+    BudgetSpent,
+}
+
+/// What a step of the search brings about.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be done by the event loop, in this order.
+    pub outputs: Vec<Output>,
+    /// To be followed.
+    pub leads: Vec<Lead>,
+}
+
+impl Effects {
+    /// Adds something to be done.
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+
+    /// Adds something to be told.
+    pub fn note(&mut self, note: Note) {
+        self.outputs.push(Output::Note(note));
+    }
+}

@@ -1,0 +1,241 @@
+//! The files that Nix and other programs read: rendered purely, replaced atomically.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cli::Config;
+use crate::model::{Found, Outcome};
+
+/// Who may read the files: everybody's Nix.
+const FILE_MODE: u32 = 0o644;
+/// Who may look into their directory.
+const DIRECTORY_MODE: u32 = 0o755;
+/// How often a lock held by another run is tried again.
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// nix.conf lines that keep a cache which dies, hangs or is left behind from stalling Nix.
+///
+/// Without `fallback` Nix does not give up on a dead cache for the next 60 seconds, and up to 2.31
+/// fails. Fewer than three attempts would make a flaky upstream fail, too.
+const SETTINGS: [(&str, &str); 4] = [
+    ("connect-timeout", "5"),
+    ("download-attempts", "3"),
+    ("stalled-download-timeout", "30"),
+    ("fallback", "true"),
+];
+
+/// What the files should hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The content of `nix.conf`.
+    pub nix_conf: String,
+    /// The content of `<short name>-ip`; `None` where the file should not be.
+    pub address: Option<String>,
+}
+
+/// Renders the files for an outcome; `zone_of` names the interface of a link-local address.
+///
+/// Of all that came from the network, only an address and a port get in, as numbers.
+#[must_use]
+pub fn render(config: &Config, outcome: Outcome, zone_of: &dyn Fn(u32) -> String) -> Files {
+    let Outcome::Found(found) = outcome else {
+        return Files { nix_conf: render_fallback(config), address: None };
+    };
+    let zone = match found.remote {
+        SocketAddr::V6(remote) if remote.scope_id() != 0 => Some(zone_of(remote.scope_id())),
+        _ => None,
+    };
+    let address = found.remote.ip();
+    let with_zone = |separator: &str| match &zone {
+        Some(zone) => format!("{address}{separator}{zone}"),
+        None => address.to_string(),
+    };
+    let in_brackets = |text: String| if address.is_ipv6() { format!("[{text}]") } else { text };
+    let url = url_of(config, found, &in_brackets(with_zone("%25")));
+    let mut nix_conf = format!(
+        "# Written by cache-resolver. {} answered at {}:{}.\n",
+        config.short_name(),
+        in_brackets(with_zone("%")),
+        found.remote.port()
+    );
+    if config.additive {
+        push_line(&mut nix_conf, "extra-substituters", &url);
+    } else {
+        push_line(
+            &mut nix_conf,
+            "substituters",
+            &[&url, " ", &config.upstreams.join(" ")].concat(),
+        );
+    }
+    for (key, value) in settings(config) {
+        push_line(&mut nix_conf, key, value);
+    }
+    Files { nix_conf, address: Some(with_zone("%") + "\n") }
+}
+
+/// The substituter's URL. The priority stands in it because Nix sorts by priority, not by place:
+/// attic announces 41, cache.nixos.org 40, and so the LAN would be asked last.
+fn url_of(config: &Config, found: Found, address: &str) -> String {
+    let host = if found.by_name { &config.host } else { address };
+    let port = found.remote.port();
+    format!("http://{host}:{port}{}?priority={}", config.path, config.priority)
+}
+
+/// nix.conf for when there is no cache.
+fn render_fallback(config: &Config) -> String {
+    let mut nix_conf = "# Written by cache-resolver. No local cache answered.\n".to_owned();
+    if !config.additive {
+        push_line(&mut nix_conf, "substituters", &config.upstreams.join(" "));
+    }
+    nix_conf
+}
+
+/// Our settings, replaced, dropped and completed by the user's.
+fn settings(config: &Config) -> Vec<(&str, &str)> {
+    let mut settings = SETTINGS.to_vec();
+    for (key, value) in &config.settings {
+        match settings.iter_mut().find(|(known, _)| known == key) {
+            Some(setting) => setting.1 = value,
+            None => settings.push((key, value)),
+        }
+    }
+    settings.retain(|(_, value)| !value.is_empty());
+    settings
+}
+
+/// Adds one line.
+fn push_line(text: &mut String, key: &str, value: &str) {
+    for part in [key, " = ", value, "\n"] {
+        text.push_str(part);
+    }
+}
+
+/// Puts the files into `directory`, which is made where it is missing.
+///
+/// Each file is replaced in one step and left alone if it is right already. A lock on the
+/// directory keeps the pair together when two runs end at the same time; `wait` sleeps for the
+/// time given, or says that there is no time left.
+///
+/// # Errors
+/// The first thing that went wrong; the other file is still brought up to date.
+pub fn replace(
+    directory: &Path,
+    short_name: &str,
+    files: &Files,
+    wait: &mut dyn FnMut(Duration) -> bool,
+) -> Result<(), WriteError> {
+    let failed = |error| WriteError { path: directory.to_owned(), error };
+    create_directory(directory).map_err(failed)?;
+    let _lock = lock(directory, wait).map_err(failed)?;
+    let path = directory.join([short_name, "-ip"].concat());
+    let address = match &files.address {
+        Some(address) => replace_file(&path, address),
+        None => remove_file(&path),
+    };
+    let nix_conf_path = directory.join("nix.conf");
+    replace_file(&nix_conf_path, &files.nix_conf)
+        .map_err(|error| WriteError { path: nix_conf_path, error })?;
+    address.map_err(|error| WriteError { path, error })
+}
+
+/// Makes the directory and those above it.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
+    // The umask of a login shell or an initrd must not hide it from ordinary users.
+    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))
+}
+
+/// Locks the directory itself, so that no lock file is left behind.
+fn lock(directory: &Path, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<File> {
+    let file = File::open(directory)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+/// Removes a file that may not be there.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Replaces a file in one step: its readers see the old content or the new, and so does the next
+/// boot after a power cut. A symbolic link in its place is replaced, not followed.
+fn replace_file(path: &Path, content: &str) -> io::Result<()> {
+    if is_right(path, content) {
+        return Ok(());
+    }
+    // The directory's lock is ours, so whatever has this name was left by a run that died.
+    let temporary = path.with_extension("new");
+    remove_file(&temporary)?;
+    let written = write_file(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Whether the file is there just as it should be.
+fn is_right(path: &Path, content: &str) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| {
+        metadata.is_file()
+            && metadata.permissions().mode() & 0o7777 == FILE_MODE
+            && metadata.len() == content.len() as u64
+    }) && fs::read(path).is_ok_and(|bytes| bytes == content.as_bytes())
+}
+
+/// Writes a new file and brings it to the disk.
+fn write_file(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.write_all(content.as_bytes())?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.sync_all()
+}
+
+/// Why a file could not be written.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Which file, or the directory.
+    pub path: PathBuf,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+impl WriteError {
+    /// The whole story with the remedy, for the log.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let remedy = match self.error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space there",
+            ErrorKind::WouldBlock => "another run holds the lock: end it",
+            ErrorKind::IsADirectory => "remove the directory that has the file's name",
+            ErrorKind::PermissionDenied => "run as root, or name another place with --output-dir",
+            _ => "name another place with --output-dir",
+        };
+        format!("cannot write {}: {}; {remedy}", self.path.display(), self.error)
+    }
+}
+
+/// The address of `remote` as people write it, for logs.
+#[must_use]
+pub fn display(remote: SocketAddr) -> String {
+    match remote.ip() {
+        IpAddr::V4(address) => format!("{address}:{}", remote.port()),
+        IpAddr::V6(_) => remote.to_string(),
+    }
+}

@@ -1,0 +1,187 @@
+//! What happened, in words: lines for the log, a timeline for people and one for programs.
+
+use std::fmt::Write as _;
+
+use crate::cli::Config;
+use crate::log::Level;
+use crate::model::{Elapsed, Flaw, Note, Origin, Outcome, Verdict};
+use crate::output::{Files, display};
+
+/// Entries kept; a search that follows every lead of a liar has some two hundred.
+const TIMELINE_MAX: usize = 1024;
+
+/// What happened, and when.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// In the order in which it happened.
+    entries: Vec<(Elapsed, Note)>,
+}
+
+impl Timeline {
+    /// Adds what happened at `now`.
+    pub fn push(&mut self, now: Elapsed, note: Note) {
+        if self.entries.len() < TIMELINE_MAX {
+            self.entries.push((now, note));
+        }
+    }
+
+    /// One line for each entry, and one for the end.
+    #[must_use]
+    pub fn render_text(&self, ended: Elapsed, outcome: Outcome) -> Vec<String> {
+        let mut lines: Vec<_> =
+            self.entries.iter().map(|(at, note)| line(*at, &describe(*note).1)).collect();
+        lines.push(line(ended, &summarise(outcome, ended)));
+        lines
+    }
+
+    /// One JSON object (RFC 8259).
+    #[must_use]
+    pub fn render_json(
+        &self,
+        ended: Elapsed,
+        outcome: Outcome,
+        config: &Config,
+        files: &Files,
+    ) -> String {
+        let mut json = String::from("{\"outcome\":");
+        push_string(&mut json, word(outcome));
+        if let Outcome::Found(found) = outcome {
+            json += ",\"origin\":";
+            push_string(&mut json, found.origin.word());
+            json += ",\"address\":";
+            push_string(&mut json, files.address.as_deref().unwrap_or_default().trim_end());
+            let _ = write!(json, ",\"port\":{}", found.remote.port());
+        }
+        let _ = write!(json, ",\"milliseconds\":{}", milliseconds(ended));
+        if let Some(directory) = config.output_dir.as_ref().filter(|_| !config.dry_run) {
+            json += ",\"output_dir\":";
+            push_string(&mut json, &directory.to_string_lossy());
+        }
+        json += ",\"nix_conf\":";
+        push_string(&mut json, &files.nix_conf);
+        json += ",\"timeline\":[";
+        for (index, (at, note)) in self.entries.iter().enumerate() {
+            json += if index == 0 { "" } else { "," };
+            let _ = write!(json, "{{\"milliseconds\":{},\"event\":", milliseconds(*at));
+            push_string(&mut json, &describe(*note).1);
+            json += "}";
+        }
+        json += "]}\n";
+        json
+    }
+}
+
+/// A line of the timeline.
+fn line(at: Elapsed, text: &str) -> String {
+    format!("{:>10} ms  {text}", milliseconds(at))
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(at: Elapsed) -> String {
+    format!("{}.{:03}", at.as_micros() / 1000, at.as_micros() % 1000)
+}
+
+/// Adds a JSON string.
+fn push_string(json: &mut String, text: &str) {
+    json.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\n' => json.push_str("\\n"),
+            control if control.is_control() => {
+                let _ = write!(json, "\\u{:04x}", control as u32);
+            }
+            other => json.push(other),
+        }
+    }
+    json.push('"');
+}
+
+/// An outcome in one word.
+const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Found(_) => "found",
+        Outcome::NotFound => "not-found",
+        Outcome::NoNetwork => "no-network",
+        Outcome::Interrupted => "interrupted",
+    }
+}
+
+/// The result in one line.
+#[must_use]
+pub fn summarise(outcome: Outcome, ended: Elapsed) -> String {
+    let when = milliseconds(ended);
+    match outcome {
+        Outcome::Found(found) => {
+            format!("found at {} by {} in {when} ms", display(found.remote), found.origin.word())
+        }
+        Outcome::NotFound => format!("no local cache answered in {when} ms"),
+        Outcome::NoNetwork => {
+            format!("no network in time to search it ({when} ms): run again when it is up")
+        }
+        Outcome::Interrupted => format!("stopped after {when} ms"),
+    }
+}
+
+/// An event in words, and how serious it is.
+#[must_use]
+pub fn describe(note: Note) -> (Level, String) {
+    match note {
+        Note::NetworkUp(count) => (Level::Debug, format!("network is up, {count} interface(s)")),
+        Note::Started(origin) => (Level::Debug, format!("{}: started", origin.word())),
+        Note::AskedServer(server) => (Level::Debug, format!("dns: asked {}", display(server))),
+        Note::ServerDenied(server) => {
+            (Level::Debug, format!("dns: nothing from {}", display(server)))
+        }
+        Note::Followed(lead) => {
+            (Level::Debug, format!("{}: lead to {}", lead.origin.word(), display(lead.remote)))
+        }
+        Note::NotPrivate(lead) => (
+            Level::Warning,
+            format!(
+                "{}: {} is neither private nor on-link, not used; if it is right, say so in /etc/hosts",
+                lead.origin.word(),
+                display(lead.remote)
+            ),
+        ),
+        Note::Judged(lead, verdict) => {
+            let (level, text) = describe_verdict(lead.origin, verdict);
+            (level, format!("{}: {} {text}", lead.origin.word(), display(lead.remote)))
+        }
+        Note::AskedByName(remote) => {
+            (Level::Debug, format!("{}: asked again by name", display(remote)))
+        }
+        Note::HadItsSay(origin) => (Level::Debug, format!("{}: has had its say", origin.word())),
+        Note::BudgetSpent => (Level::Debug, "the budget is spent".to_owned()),
+    }
+}
+
+/// A verdict in words, with the remedy, and how serious it is.
+fn describe_verdict(origin: Origin, verdict: Verdict) -> (Level, String) {
+    let flaw = match verdict {
+        Verdict::Cache => return (Level::Debug, "is a Nix cache".to_owned()),
+        Verdict::NotACache(flaw) => flaw,
+    };
+    let text = match flaw {
+        Flaw::Unreachable => "cannot be reached: check the route to it",
+        Flaw::Refused => "refuses connections: is the cache running?",
+        Flaw::Broken => "broke the connection off: see the cache's log",
+        Flaw::NoConnection => "does not answer: is it switched on, and its firewall open?",
+        Flaw::NoAnswer => "accepts connections but does not answer in time: see the cache's log",
+        Flaw::Status(status) => {
+            let remedy = match status {
+                401 | 403 => "make the cache public",
+                404 => "check --path",
+                400 => "allow its address or name (attic: allowed-hosts)",
+                _ => "see the cache's log",
+            };
+            return (Level::Warning, format!("answers with HTTP status {status}: {remedy}"));
+        }
+        Flaw::NotCacheInfo => "is not a Nix cache: check --port and --path",
+        Flaw::OtherStore => "is a Nix cache for another store than /nix/store",
+    };
+    // Where it was yesterday need not be where it is today.
+    let level = if origin == Origin::Previous { Level::Debug } else { Level::Warning };
+    (level, text.to_owned())
+}

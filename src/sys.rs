@@ -1,0 +1,258 @@
+//! The system calls that neither std nor socket2 wraps. All unsafe code is here.
+#![allow(unsafe_code, reason = "each block is one system call on memory we own")]
+#![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::time::Duration;
+
+use libc::{c_int, c_void, socklen_t};
+use socket2::{Domain, SockFilter, Socket, Type};
+
+/// `major(rdev)` of memory devices, and `minor(rdev)` of `/dev/kmsg` among them.
+const KMSG_DEVICE: (u32, u32) = (1, 11);
+
+/// The result of a call that gives -1 on failure.
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The size of `T` as socket calls want it.
+const fn length_of<T>() -> socklen_t {
+    size_of::<T>() as socklen_t
+}
+
+/// Waits until a descriptor is ready or the time is up; what is ready stands in `revents`.
+///
+/// # Errors
+/// Whatever ppoll(2) gives, except that an interruption is no error.
+pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
+    #[expect(clippy::cast_possible_wrap, reason = "a budget's seconds")]
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let count = descriptors.len() as libc::nfds_t;
+    // SAFETY: the pointer and the count describe one slice; the other pointers are valid or null.
+    let result = unsafe {
+        libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null())
+    };
+    match check(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            for descriptor in descriptors {
+                descriptor.revents = 0;
+            }
+            Ok(())
+        }
+        result => result.map(drop),
+    }
+}
+
+/// An entry for [`poll`].
+#[must_use]
+pub const fn pollfd(descriptor: RawFd, events: i16) -> libc::pollfd {
+    libc::pollfd { fd: descriptor, events, revents: 0 }
+}
+
+/// Turns SIGTERM and SIGINT into a descriptor that becomes readable.
+///
+/// # Errors
+/// Whatever sigprocmask(2) and signalfd(2) give.
+pub fn stop_signals() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set that the other calls read.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;
+        let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+        check(libc::signalfd(-1, set.as_ptr(), flags))
+            .map(|descriptor| OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// A route netlink socket that tells of changes to links, addresses and default routes.
+///
+/// # Errors
+/// Whatever socket(2) and bind(2) give.
+pub fn netlink(groups: u32) -> io::Result<Socket> {
+    let socket = Socket::new_raw(
+        Domain::from(libc::AF_NETLINK),
+        Type::RAW.nonblocking().cloexec(),
+        Some(libc::NETLINK_ROUTE.into()),
+    )?;
+    // SAFETY: all-zero is a valid sockaddr_nl.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_groups = groups;
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Binds a socket to an address of its family.
+fn bind<T>(socket: &Socket, address: &T) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe one sockaddr.
+    check(unsafe {
+        libc::bind(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length_of::<T>())
+    })
+    .map(drop)
+}
+
+/// Lets only unfragmented UDP from port 5353 through (`linux/filter.h`). Offsets count from the
+/// network header, where a packet socket for datagrams begins.
+const MDNS_FILTER: [(u16, u8, u8, u32); 17] = [
+    (0x30, 0, 0, 0),      // 0: load the first byte
+    (0x74, 0, 0, 4),      // 1: its upper half is the version
+    (0x15, 0, 7, 4),      // 2: IPv4? else to 10
+    (0x30, 0, 0, 9),      // 3: load the protocol
+    (0x15, 0, 11, 17),    // 4: UDP? else drop
+    (0x28, 0, 0, 6),      // 5: load flags and fragment offset
+    (0x45, 9, 0, 0x3fff), // 6: a fragment? drop
+    (0xb1, 0, 0, 0),      // 7: the header's length into X
+    (0x48, 0, 0, 0),      // 8: load the source port
+    (0x05, 0, 0, 4),      // 9: to 14
+    (0x15, 0, 5, 6),      // 10: IPv6? else drop
+    (0x30, 0, 0, 6),      // 11: load the next header
+    (0x15, 0, 3, 17),     // 12: UDP? else drop
+    (0x28, 0, 0, 40),     // 13: load the source port
+    (0x15, 0, 1, 5353),   // 14: multicast DNS? else drop
+    (0x06, 0, 0, 0xffff), // 15: keep
+    (0x06, 0, 0, 0),      // 16: drop
+];
+
+/// A packet socket that hears multicast DNS answers on all interfaces, without their link-layer
+/// header and before a firewall sees them (packet(7)). Needs `CAP_NET_RAW`.
+///
+/// # Errors
+/// Whatever socket(2), setsockopt(2) and bind(2) give; `PermissionDenied` without the privilege.
+pub fn packet_socket() -> io::Result<Socket> {
+    // Protocol 0 hears nothing until the filter is in place.
+    let socket =
+        Socket::new_raw(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), Some(0.into()))?;
+    let filter = MDNS_FILTER.map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
+    socket.attach_filter(&filter)?;
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Receives a packet from a packet socket: its length and the interface it came in through.
+///
+/// # Errors
+/// Whatever recvfrom(2) gives.
+pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, u32)> {
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut address_length = length_of::<libc::sockaddr_ll>();
+    // SAFETY: both pointers come with their lengths.
+    let count = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            0,
+            (&raw mut address).cast(),
+            &raw mut address_length,
+        )
+    };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    Ok((count, address.sll_ifindex.unsigned_abs()))
+}
+
+/// Sends multicast from `socket` out of `interface` (ip(7), `IP_MULTICAST_IF`); socket2 only
+/// takes an address here, which two interfaces may share.
+///
+/// # Errors
+/// Whatever setsockopt(2) gives.
+pub fn set_multicast_interface_v4(socket: &Socket, interface: u32) -> io::Result<()> {
+    let any = libc::in_addr { s_addr: 0 };
+    let request = libc::ip_mreqn {
+        imr_multiaddr: any,
+        imr_address: any,
+        imr_ifindex: interface.cast_signed(),
+    };
+    // SAFETY: the pointer and the length describe the request.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MULTICAST_IF,
+            (&raw const request).cast::<c_void>(),
+            length_of::<libc::ip_mreqn>(),
+        )
+    })
+    .map(drop)
+}
+
+/// The index of the interface called `name`.
+#[must_use]
+pub fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name is a C string.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+/// The name of the interface `index`.
+#[must_use]
+pub fn interface_name(index: u32) -> Option<String> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the size that the call wants and ends in a zero byte.
+    unsafe {
+        if libc::if_indextoname(index, name.as_mut_ptr()).is_null() {
+            return None;
+        }
+        CStr::from_ptr(name.as_ptr()).to_str().ok().map(str::to_owned)
+    }
+}
+
+/// Sixty-four bits that a stranger cannot guess.
+///
+/// In the first moments of a boot the kernel may have no entropy yet; it never waits for that.
+/// Then the bytes that the kernel gave the process at its start serve (getauxval(3)).
+#[must_use]
+pub fn random_seed() -> u64 {
+    let mut seed = [0; size_of::<u64>()];
+    // SAFETY: the pointer and the length describe the buffer.
+    let count =
+        unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), libc::GRND_NONBLOCK) };
+    if usize::try_from(count) != Ok(seed.len()) {
+        // SAFETY: AT_RANDOM is the address of sixteen bytes, or zero.
+        unsafe {
+            let random = libc::getauxval(libc::AT_RANDOM) as *const [u8; 8];
+            if !random.is_null() {
+                seed = random.read_unaligned();
+            }
+        }
+    }
+    u64::from_ne_bytes(seed)
+}
+
+/// Whether standard error writes to the kernel's log.
+#[must_use]
+pub fn stderr_is_kernel_log() -> bool {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills the structure when it succeeds, and only then is it read.
+    unsafe {
+        if libc::fstat(libc::STDERR_FILENO, status.as_mut_ptr()) != 0 {
+            return false;
+        }
+        let status = status.assume_init();
+        let device = status.st_rdev;
+        status.st_mode & libc::S_IFMT == libc::S_IFCHR
+            && (libc::major(device), libc::minor(device)) == KMSG_DEVICE
+    }
+}
+
+/// The number of the user whose rights we have.
+#[must_use]
+pub fn effective_user() -> u32 {
+    // SAFETY: the call cannot fail and touches no memory.
+    unsafe { libc::geteuid() }
+}

@@ -1,0 +1,182 @@
+//! The proof: connect, ask for `nix-cache-info`, judge the answer. Several at a time, each with one
+//! absolute deadline, so that a peer that drips a byte a second gains nothing by it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::model::{Channel, Effects, Elapsed, Failure, Flaw, Lead, Origin, Output, Verdict};
+use crate::wire::cache_info::{self, CacheInfo};
+use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
+
+/// Time for one proof, connecting included: a lost SYN goes out again after one second (RFC 6298
+/// §2), and then there is another for the answer.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+/// Streams that the candidates of one origin may hold, so that none waits behind another's.
+const STREAMS_PER_ORIGIN_MAX: usize = 8;
+
+/// All proofs that are under way.
+#[derive(Debug)]
+pub struct Verify {
+    /// The path of `nix-cache-info` on the server.
+    target: String,
+    /// The name by which a server that refuses its address is called.
+    host: String,
+    /// One for each candidate in flight.
+    proofs: Vec<Proof>,
+    /// The number of the next channel.
+    next_channel: u32,
+}
+
+/// The proof of one candidate.
+#[derive(Debug)]
+struct Proof {
+    /// Its stream.
+    channel: u32,
+    /// The candidate.
+    lead: Lead,
+    /// Whether the request names the host.
+    by_name: bool,
+    /// Whether the connection stands.
+    connected: bool,
+    /// What has come of the response.
+    received: Vec<u8>,
+    /// When it has failed.
+    deadline_at: Elapsed,
+}
+
+/// The end of one proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The candidate.
+    pub lead: Lead,
+    /// Whether it was called by name.
+    pub by_name: bool,
+    /// What it came to.
+    pub verdict: Verdict,
+}
+
+impl Verify {
+    /// For the cache at `path` on servers that may be called `host`.
+    #[must_use]
+    pub fn new(path: &str, host: String) -> Self {
+        let target = [path, "/nix-cache-info"].concat();
+        Self { target, host, proofs: Vec::new(), next_channel: 0 }
+    }
+
+    /// Whether a candidate of `origin` may begin now.
+    #[must_use]
+    pub fn has_room_for(&self, origin: Origin) -> bool {
+        let held = self.proofs.iter().filter(|proof| proof.lead.origin == origin).count();
+        held < STREAMS_PER_ORIGIN_MAX
+    }
+
+    /// Begins the proof of a candidate.
+    pub fn start(&mut self, now: Elapsed, lead: Lead, by_name: bool, effects: &mut Effects) {
+        let channel = self.next_channel;
+        self.next_channel += 1;
+        let port = lead.remote.port();
+        let host = if by_name { format!("{}:{port}", self.host) } else { host_header(lead.remote) };
+        self.proofs.push(Proof {
+            channel,
+            lead,
+            by_name,
+            connected: false,
+            received: Vec::new(),
+            deadline_at: now + PROOF_TIMEOUT,
+        });
+        effects.output(Output::OpenStream {
+            channel: Channel::Verify(channel),
+            remote: lead.remote,
+            request: compose_get(&self.target, &host),
+        });
+    }
+
+    /// The stream is connected.
+    pub fn handle_connected(&mut self, channel: u32) {
+        if let Some(proof) = self.proofs.iter_mut().find(|proof| proof.channel == channel) {
+            proof.connected = true;
+        }
+    }
+
+    /// Takes a piece of a response, empty at its end.
+    pub fn handle_received(
+        &mut self,
+        channel: u32,
+        bytes: &[u8],
+        effects: &mut Effects,
+    ) -> Option<Judged> {
+        let proof = self.proofs.iter_mut().find(|proof| proof.channel == channel)?;
+        proof.received.extend_from_slice(bytes);
+        let closed = bytes.is_empty();
+        let verdict = match judge(&proof.received, closed) {
+            Some(verdict) => verdict,
+            None if proof.received.len() > RESPONSE_MAX => Verdict::NotACache(Flaw::NotCacheInfo),
+            None if closed => Verdict::NotACache(Flaw::Broken),
+            None => return None,
+        };
+        effects.output(Output::Close(Channel::Verify(channel)));
+        self.finish(channel, verdict)
+    }
+
+    /// Takes the failure of a stream.
+    pub fn handle_failed(&mut self, channel: u32, failure: Failure) -> Option<Judged> {
+        let flaw = match failure {
+            Failure::Refused => Flaw::Refused,
+            Failure::Unreachable => Flaw::Unreachable,
+            Failure::Broken => Flaw::Broken,
+        };
+        self.finish(channel, Verdict::NotACache(flaw))
+    }
+
+    /// Gives up one proof whose time is over.
+    pub fn advance(&mut self, now: Elapsed, effects: &mut Effects) -> Option<Judged> {
+        let proof = self.proofs.iter().find(|proof| proof.deadline_at <= now)?;
+        let flaw = if proof.connected { Flaw::NoAnswer } else { Flaw::NoConnection };
+        let channel = proof.channel;
+        effects.output(Output::Close(Channel::Verify(channel)));
+        self.finish(channel, Verdict::NotACache(flaw))
+    }
+
+    /// When `advance` is next of use.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Elapsed> {
+        self.proofs.iter().map(|proof| proof.deadline_at).min()
+    }
+
+    /// Every channel that is open.
+    pub fn open_channels(&self) -> impl Iterator<Item = Channel> + '_ {
+        self.proofs.iter().map(|proof| Channel::Verify(proof.channel))
+    }
+
+    /// Ends a proof.
+    fn finish(&mut self, channel: u32, verdict: Verdict) -> Option<Judged> {
+        let index = self.proofs.iter().position(|proof| proof.channel == channel)?;
+        let proof = self.proofs.swap_remove(index);
+        Some(Judged { lead: proof.lead, by_name: proof.by_name, verdict })
+    }
+}
+
+/// The verdict on what has come so far; `None` when more is needed.
+fn judge(received: &[u8], closed: bool) -> Option<Verdict> {
+    let response = match parse_response(received, closed) {
+        Ok(response) => response?,
+        Err(_) if closed && received.is_empty() => return None,
+        Err(_) => return Some(Verdict::NotACache(Flaw::NotCacheInfo)),
+    };
+    Some(match response.status {
+        200 => match cache_info::parse(&response.body) {
+            Ok(CacheInfo::NixStore) => Verdict::Cache,
+            Ok(CacheInfo::OtherStore) => Verdict::NotACache(Flaw::OtherStore),
+            Err(_) => Verdict::NotACache(Flaw::NotCacheInfo),
+        },
+        status => Verdict::NotACache(Flaw::Status(status)),
+    })
+}
+
+/// The Host header for an address; a zone means nothing to the peer (RFC 6874 §4).
+fn host_header(remote: SocketAddr) -> String {
+    match remote.ip() {
+        IpAddr::V4(v4) => format!("{v4}:{}", remote.port()),
+        IpAddr::V6(v6) => format!("[{v6}]:{}", remote.port()),
+    }
+}

@@ -1,0 +1,264 @@
+//! Route netlink (rtnetlink(7)): links, addresses, routes and neighbours of this host.
+//!
+//! Numbers are in the host's byte order; layouts are those of `linux/rtnetlink.h`,
+//! `linux/if_link.h`, `linux/if_addr.h` and `linux/neighbour.h`.
+
+use std::net::IpAddr;
+
+use super::{Malformed, array, slice};
+
+/// Bytes of `struct nlmsghdr`.
+const HEADER_LENGTH: usize = 16;
+/// `NLM_F_REQUEST | NLM_F_DUMP`: give me the whole table.
+const FLAGS_DUMP: u16 = 0x301;
+/// The end of a dump.
+const NLMSG_DONE: u16 = 3;
+/// A refusal, or an acknowledgement.
+const NLMSG_ERROR: u16 = 2;
+/// Messages and attributes start at multiples of this.
+const ALIGNMENT: usize = 4;
+/// The kernel's main routing table, `RT_TABLE_MAIN`.
+const TABLE_MAIN: u8 = 254;
+/// A route that leads somewhere, `RTN_UNICAST`; others reject or deliver locally.
+const ROUTE_UNICAST: u8 = 1;
+/// Address flags `IFA_F_TENTATIVE | IFA_F_DADFAILED`: not usable (yet).
+const ADDRESS_UNUSABLE: u32 = 0x48;
+/// `AF_INET`.
+const FAMILY_V4: u8 = 2;
+/// `AF_INET6`.
+const FAMILY_V6: u8 = 10;
+
+/// A table of the kernel, named by the message that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Table {
+    /// Network interfaces, `RTM_GETLINK`.
+    Links = 18,
+    /// Their addresses, `RTM_GETADDR`.
+    Addresses = 22,
+    /// Routes, `RTM_GETROUTE`.
+    Routes = 26,
+}
+
+/// One message, reduced to what the search needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A network interface.
+    Link(Link),
+    /// An address of an interface.
+    Address(Address),
+    /// A default route through a gateway.
+    Gateway(Gateway),
+    /// The dump is complete, or was refused.
+    Done,
+    /// Anything else.
+    Other,
+}
+
+/// A network interface, from `RTM_NEWLINK`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it.
+    pub index: u32,
+    /// `IFF_*` flags.
+    pub flags: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// An address of an interface, from `RTM_NEWADDR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The interface it belongs to.
+    pub interface: u32,
+    /// The address itself.
+    pub address: IpAddr,
+    /// Bits that all addresses on the same link share.
+    pub prefix_length: u8,
+}
+
+/// The next hop of a default route, from `RTM_NEWROUTE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The interface it is reached through.
+    pub interface: u32,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// A request for the whole of `table`, both address families.
+#[must_use]
+pub fn compose_dump(table: Table) -> Vec<u8> {
+    /// Bytes of `struct ifinfomsg`, the longest of the fixed parts; zeroes ask for everything.
+    const BODY_LENGTH: usize = 16;
+    let mut request = Vec::with_capacity(HEADER_LENGTH + BODY_LENGTH);
+    #[expect(clippy::cast_possible_truncation, reason = "32 bytes")]
+    request.extend_from_slice(&((HEADER_LENGTH + BODY_LENGTH) as u32).to_ne_bytes());
+    request.extend_from_slice(&(table as u16).to_ne_bytes());
+    request.extend_from_slice(&FLAGS_DUMP.to_ne_bytes());
+    request.resize(HEADER_LENGTH + BODY_LENGTH, 0);
+    request
+}
+
+/// Reads all messages of one datagram; those that are cut short are left out.
+#[must_use]
+pub fn parse_messages(mut datagram: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Ok((kind, body, rest)) = split_message(datagram) {
+        messages.push(match kind {
+            NLMSG_DONE | NLMSG_ERROR => Message::Done,
+            _ => parse_body(kind, body).unwrap_or(Message::Other),
+        });
+        datagram = rest;
+    }
+    messages
+}
+
+/// Splits off the first message: its type, its body, and what follows.
+fn split_message(datagram: &[u8]) -> Result<(u16, &[u8], &[u8]), Malformed> {
+    let length = u32::from_ne_bytes(array(datagram, 0)?) as usize;
+    let body_length = length.checked_sub(HEADER_LENGTH).ok_or(Malformed)?;
+    let body = slice(datagram, HEADER_LENGTH, body_length)?;
+    let rest = datagram.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+    Ok((u16::from_ne_bytes(array(datagram, 4)?), body, rest))
+}
+
+/// Reads the body of a message of type `kind`.
+fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
+    match kind {
+        // RTM_NEWLINK: struct ifinfomsg.
+        16 => {
+            let name = attribute(body, 16, 3)?; // IFLA_IFNAME
+            let name = name.strip_suffix(b"\0").unwrap_or(name);
+            Ok(Message::Link(Link {
+                index: u32::from_ne_bytes(array(body, 4)?),
+                flags: u32::from_ne_bytes(array(body, 8)?),
+                name: String::from_utf8_lossy(name).into_owned(),
+            }))
+        }
+        // RTM_NEWADDR: struct ifaddrmsg.
+        20 => {
+            let [family, prefix_length, short_flags, _] = array(body, 0)?;
+            let flags = match attribute(body, 8, 8) {
+                Ok(flags) => u32::from_ne_bytes(array(flags, 0)?), // IFA_FLAGS
+                Err(Malformed) => u32::from(short_flags),
+            };
+            if flags & ADDRESS_UNUSABLE != 0 {
+                return Ok(Message::Other);
+            }
+            // On a point-to-point link IFA_ADDRESS is the peer, IFA_LOCAL is ours.
+            let address = attribute(body, 8, 2).or_else(|Malformed| attribute(body, 8, 1))?;
+            Ok(Message::Address(Address {
+                interface: u32::from_ne_bytes(array(body, 4)?),
+                address: parse_address(family, address)?,
+                prefix_length,
+            }))
+        }
+        // RTM_NEWROUTE: struct rtmsg.
+        24 => {
+            let [family, destination_length, _, _, table, _, _, kind] = array(body, 0)?;
+            if destination_length != 0 || table != TABLE_MAIN || kind != ROUTE_UNICAST {
+                return Ok(Message::Other);
+            }
+            let gateway = attribute(body, 12, 5)?; // RTA_GATEWAY
+            Ok(Message::Gateway(Gateway {
+                interface: u32::from_ne_bytes(array(attribute(body, 12, 4)?, 0)?), // RTA_OIF
+                address: parse_address(family, gateway)?,
+            }))
+        }
+        _ => Ok(Message::Other),
+    }
+}
+
+/// The value of the first attribute `wanted` (`struct rtattr`) at or after `start`.
+fn attribute(body: &[u8], start: usize, wanted: u16) -> Result<&[u8], Malformed> {
+    /// Bytes of `struct rtattr`.
+    const HEADER: usize = 4;
+    let mut at = start;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(array(body, at)?));
+        let kind = u16::from_ne_bytes(array(body, at + 2)?);
+        let value_length = length.checked_sub(HEADER).ok_or(Malformed)?;
+        let value = slice(body, at + HEADER, value_length)?;
+        if kind == wanted {
+            return Ok(value);
+        }
+        at += length.next_multiple_of(ALIGNMENT);
+    }
+}
+
+/// An address of `family` in its network form.
+fn parse_address(family: u8, bytes: &[u8]) -> Result<IpAddr, Malformed> {
+    match family {
+        FAMILY_V4 => Ok(IpAddr::from(array::<4>(bytes, 0)?)),
+        FAMILY_V6 => Ok(IpAddr::from(array::<16>(bytes, 0)?)),
+        _ => Err(Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of type `kind`: fixed part, then attributes.
+    fn message(kind: u16, fixed: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = fixed.to_vec();
+        for (kind, value) in attributes {
+            body.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
+            body.extend(kind.to_ne_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        let mut message = u32::try_from(body.len() + 16).unwrap().to_ne_bytes().to_vec();
+        message.extend(kind.to_ne_bytes());
+        message.extend([0; 10]);
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn a_dump_of_an_ordinary_host() {
+        let mut dump =
+            message(16, &[0, 0, 1, 0, 2, 0, 0, 0, 0x43, 16, 1, 0, 0, 0, 0, 0], &[(3, b"eth0\0")]);
+        dump.extend(message(
+            20,
+            &[2, 24, 0, 0, 2, 0, 0, 0],
+            &[(1, &[10, 0, 0, 9]), (2, &[10, 0, 0, 5])],
+        ));
+        dump.extend(message(20, &[10, 64, 0x40, 0, 2, 0, 0, 0], &[(1, &[0xfd; 16])]));
+        dump.extend(message(
+            24,
+            &[2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0],
+            &[(5, &[10, 0, 0, 1]), (4, &[2, 0, 0, 0])],
+        ));
+        dump.extend(message(24, &[2, 0, 0, 0, 254, 3, 0, 7, 0, 0, 0, 0], &[(4, &[2, 0, 0, 0])]));
+        dump.extend(message(3, &[0; 4], &[]));
+        let messages = parse_messages(&dump);
+        assert_eq!(
+            messages,
+            [
+                Message::Link(Link { index: 2, flags: 0x11043, name: "eth0".into() }),
+                Message::Address(Address {
+                    interface: 2,
+                    address: [10, 0, 0, 5].into(),
+                    prefix_length: 24,
+                }),
+                Message::Other, // tentative
+                Message::Gateway(Gateway { interface: 2, address: [10, 0, 0, 1].into() }),
+                Message::Other, // unreachable
+                Message::Done,
+            ]
+        );
+        for cut in 0..dump.len() {
+            assert!(messages.starts_with(&parse_messages(&dump[..cut])), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_reading() {
+        assert_eq!(parse_messages(&[0; 64]), []);
+        let mut link = message(16, &[0; 16], &[(3, b"eth0\0")]);
+        link[32] = 3; // an attribute shorter than its own header
+        assert_eq!(parse_messages(&link), [Message::Other]);
+    }
+}

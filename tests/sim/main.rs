@@ -1,0 +1,335 @@
+//! Whole searches in a simulated LAN, with its losses, lies and delays.
+//!
+//! Every run checks the invariants in [`world::run`]. A failure prints the seed of its world;
+//! `CACHE_RESOLVER_SEED=N cargo test --test sim` runs that one alone, `CACHE_RESOLVER_SEEDS=N`
+//! sets how many random worlds are tried.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_docs_in_private_items,
+    reason = "a test may fail"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use std::net::SocketAddr;
+
+use cache_resolver::facts::{Known, Override};
+use cache_resolver::model::{Elapsed, Origin, Outcome};
+use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
+
+/// Random worlds unless the environment says otherwise.
+const SEEDS: u64 = 10_000;
+/// Where the cache really is.
+const CACHE: &str = "10.0.0.141:9999";
+
+fn cache() -> SocketAddr {
+    CACHE.parse().unwrap()
+}
+
+/// What a method does in the cross product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    Answers,
+    Silent,
+    Lies,
+    Late,
+    DiesMidway,
+}
+
+const ALL: [Does; 5] = [Does::Answers, Does::Silent, Does::Lies, Does::Late, Does::DiesMidway];
+
+/// Adds to the world a lead from `origin` that does so; each method has addresses of its own.
+fn add_method(world: &mut World, origin: Origin, does: Does) {
+    let host_number = 140 + origin as u8;
+    let address = [10, 0, 0, host_number].into();
+    let remote = SocketAddr::new(address, 9999);
+    let mut delay = millis(1);
+    let host = match does {
+        Does::Answers => Host::Cache,
+        Does::Silent => return,
+        Does::Lies => world.dice.pick(&Host::LIARS),
+        Does::Late => {
+            delay = millis(900);
+            Host::Cache
+        }
+        Does::DiesMidway => Host::DiesMidway,
+    };
+    // What the host knows cannot come late, but the cache itself can.
+    let at_home = matches!(origin, Origin::Previous | Origin::Hosts);
+    world.hosts.push((remote, host, if at_home { delay } else { millis(1) }));
+    match origin {
+        Origin::Previous => world.known.previous = Some((address, 0)),
+        Origin::Hosts => world.known.hosts = vec![address],
+        Origin::Dns => {
+            world.servers.push((
+                "10.0.0.1:53".parse().unwrap(),
+                Server::Answers(vec![address]),
+                delay,
+            ));
+        }
+        Origin::Mdns => world.responders.push(Responder {
+            address,
+            delay,
+            hearing: Hearing::Anybody,
+            answers: vec![address],
+        }),
+        Origin::Override => unreachable!(),
+    }
+}
+
+#[test]
+fn every_method_in_every_mood() {
+    let mut runs = 0;
+    for previous in ALL {
+        for hosts in ALL {
+            for dns in ALL {
+                for mdns in ALL {
+                    let moods = [previous, hosts, dns, mdns];
+                    for seed in 0..3 {
+                        let mut world = World::new(seed);
+                        for (origin, does) in Origin::METHODS.into_iter().zip(moods) {
+                            add_method(&mut world, origin, does);
+                        }
+                        let context = format!("{moods:?} seed {seed}");
+                        let end = run(&mut world, &context);
+                        let is_there =
+                            moods.iter().any(|does| matches!(does, Does::Answers | Does::Late));
+                        assert_eq!(
+                            matches!(end.outcome, Outcome::Found(_)),
+                            is_there,
+                            "{context}: {end:?}"
+                        );
+                        if moods.contains(&Does::Answers) {
+                            assert!(end.at < millis(100), "{context}: {end:?}");
+                        }
+                        assert!(end.at < millis(4500), "{context}: {end:?}");
+                        runs += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(runs, 1875);
+}
+
+#[test]
+fn random_worlds() {
+    let variable =
+        |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
+    let seeds = match variable("CACHE_RESOLVER_SEED") {
+        Some(seed) => seed..=seed,
+        None => 0..=variable("CACHE_RESOLVER_SEEDS").unwrap_or(SEEDS) - 1,
+    };
+    let mut found = 0_u64;
+    let count = seeds.clone().count();
+    for seed in seeds {
+        let mut world = World::random(seed);
+        let must_find = world.must_find();
+        let end = run(&mut world, &format!("CACHE_RESOLVER_SEED={seed}"));
+        let is_found = matches!(end.outcome, Outcome::Found(_));
+        assert!(is_found || !must_find, "CACHE_RESOLVER_SEED={seed}: {end:?} {world:#?}");
+        found += u64::from(is_found);
+    }
+    println!("{count} random worlds, the cache found in {found}");
+    assert!(count < 1000 || (found > 100 && found < count as u64), "the worlds are all alike");
+}
+
+/// A world with one server that does this, and nobody else.
+fn with_server(server: Server) -> World {
+    let mut world = World::new(7);
+    world.servers.push(("10.0.0.1:53".parse().unwrap(), server, millis(1)));
+    world.hosts.push((cache(), Host::Cache, millis(1)));
+    world
+}
+
+#[test]
+fn how_long_nothing_takes() {
+    let mut denied = with_server(Server::Denies(support::NXDOMAIN));
+    let end = run(&mut denied, "denied");
+    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(2000)), "mDNS has its time");
+    let mut silent = with_server(Server::Silent);
+    let end = run(&mut silent, "silent");
+    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(4000)), "DNS has its time");
+    let mut nobody = World::new(7);
+    let end = run(&mut nobody, "nobody");
+    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(2000)), "no server at all");
+}
+
+#[test]
+fn nonsense_does_not_end_the_waiting() {
+    for server in [
+        Server::GarbageFirst(vec![cache().ip()]),
+        Server::WrongIdFirst(vec![cache().ip()]),
+        Server::Truncates(vec![cache().ip()]),
+        Server::Aliases(vec![cache().ip()]),
+        Server::RefusesAaaa(vec![cache().ip()]),
+        Server::ForgedDenialFirst(vec![cache().ip()]),
+    ] {
+        let context = format!("{server:?}");
+        let end = run(&mut with_server(server), &context);
+        assert!(
+            matches!(end.outcome, Outcome::Found(found) if found.remote == cache()),
+            "{context}: {end:?}"
+        );
+        assert!(end.at < millis(50), "{context}: {end:?}");
+    }
+}
+
+#[test]
+fn one_server_s_no_is_not_the_other_s() {
+    let mut world = with_server(Server::Denies(support::NXDOMAIN));
+    world.servers.push((
+        "10.0.0.2:53".parse().unwrap(),
+        Server::Answers(vec![cache().ip()]),
+        millis(1500),
+    ));
+    let end = run(&mut world, "second server");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+}
+
+#[test]
+fn a_public_answer_is_not_followed() {
+    let mut world = with_server(Server::Answers(vec![[203, 0, 113, 5].into()]));
+    world.hosts.push(("203.0.113.5:9999".parse().unwrap(), Host::Cache, millis(1)));
+    let end = run(&mut world, "public");
+    assert_eq!(end.outcome, Outcome::NotFound);
+    // The hosts file is the user's own word.
+    world.known.hosts = vec![[203, 0, 113, 5].into()];
+    let end = run(&mut world, "public by hosts file");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Hosts),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn a_server_that_wants_its_name_gets_it() {
+    let mut world = with_server(Server::Answers(vec![cache().ip()]));
+    world.hosts = vec![(cache(), Host::WantsName, millis(1))];
+    let end = run(&mut world, "by name");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.by_name), "{end:?}");
+    // mDNS does not give the name that Nix could use.
+    world.servers.clear();
+    world.responders.push(Responder {
+        address: cache().ip(),
+        delay: millis(1),
+        hearing: Hearing::Anybody,
+        answers: vec![cache().ip()],
+    });
+    assert_eq!(run(&mut world, "no name").outcome, Outcome::NotFound);
+}
+
+#[test]
+fn what_a_firewall_drops_is_heard_all_the_same() {
+    for (hearing, privileged, expected) in [
+        (Hearing::Group, false, true),
+        (Hearing::BehindFirewall, true, true),
+        (Hearing::BehindFirewall, false, false),
+    ] {
+        let mut world = with_server(Server::Denies(support::NXDOMAIN));
+        world.privileged = privileged;
+        world.responders.push(Responder {
+            address: cache().ip(),
+            delay: millis(1),
+            hearing,
+            answers: vec![cache().ip()],
+        });
+        let context = format!("{hearing:?} privileged {privileged}");
+        let end = run(&mut world, &context);
+        assert_eq!(matches!(end.outcome, Outcome::Found(_)), expected, "{context}: {end:?}");
+        let soon = if privileged { millis(150) } else { millis(2100) };
+        assert!(end.at < soon, "{context}: {end:?}");
+    }
+}
+
+#[test]
+fn an_override_excludes_everything_else() {
+    for (order, host, expected) in [
+        (Override::At(cache()), Host::Cache, true),
+        (Override::At(cache()), Host::Refuses, false),
+        (Override::At(cache()), Host::Tarpit, false),
+        (Override::None, Host::Cache, false),
+    ] {
+        let mut world = with_server(Server::Answers(vec![[10, 0, 0, 9].into()]));
+        world.known = Known { override_: Some(order), ..Known::default() };
+        world.hosts = vec![
+            (cache(), host, millis(1)),
+            ("10.0.0.9:9999".parse().unwrap(), Host::Cache, millis(1)),
+        ];
+        let end = run(&mut world, &format!("{order:?} {host:?}"));
+        assert_eq!(
+            matches!(end.outcome, Outcome::Found(_)),
+            expected,
+            "{order:?} {host:?} {end:?}"
+        );
+        let limit = if host == Host::Tarpit { millis(2001) } else { millis(10) };
+        assert!(end.at <= limit, "{order:?} {host:?} {end:?}");
+    }
+}
+
+#[test]
+fn the_network_may_come_late_or_never() {
+    for (up_at, expected) in [
+        (0, "found"),
+        (2000, "found"),
+        (5000, "found"),
+        (9500, "found"),
+        (9899, "too late"),
+        (60_000, "never"),
+    ] {
+        let mut world = with_server(Server::Answers(vec![cache().ip()]));
+        world.network_changes = vec![(millis(up_at), true)];
+        let end = run(&mut world, expected);
+        if expected == "found" {
+            assert!(matches!(end.outcome, Outcome::Found(_)), "{up_at}: {end:?}");
+            assert!(end.at.since(millis(up_at)).as_millis() < 20, "{up_at}: {end:?}");
+        } else {
+            assert_eq!((end.outcome, end.at), (Outcome::NoNetwork, millis(9900)), "{up_at}");
+        }
+    }
+    // Late, and nothing there: decided if the budget allows, to be tried again if not.
+    for (up_at, outcome) in [(5000, Outcome::NotFound), (8500, Outcome::NoNetwork)] {
+        let mut world = with_server(Server::Denies(support::NXDOMAIN));
+        world.network_changes = vec![(millis(up_at), true)];
+        assert_eq!(run(&mut world, "late and nothing").outcome, outcome, "{up_at}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_at_once() {
+    let mut world = with_server(Server::Silent);
+    world.stop_at = Some(millis(500));
+    let end = run(&mut world, "stopped");
+    assert_eq!((end.outcome, end.at), (Outcome::Interrupted, millis(500)));
+}
+
+#[test]
+fn one_liar_s_crowd_does_not_hold_up_the_others() {
+    let crowd: Vec<_> = (1..=16).map(|host| [10, 0, 0, host].into()).collect();
+    let mut world = with_server(Server::Answers(crowd.clone()));
+    world.hosts.extend(
+        crowd.iter().map(|address| (SocketAddr::new(*address, 9999), Host::Tarpit, millis(1))),
+    );
+    world.responders.push(Responder {
+        address: cache().ip(),
+        delay: millis(10),
+        hearing: Hearing::Anybody,
+        answers: vec![cache().ip()],
+    });
+    let end = run(&mut world, "crowd");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache()), "{end:?}");
+    assert!(end.at < millis(20), "{end:?}");
+}
+
+/// The dice are what they say, or the seeds mean nothing.
+#[test]
+fn seeds_reproduce() {
+    let ends = [1, 2, 3, 1].map(|seed| run(&mut World::random(seed), "seeds").at);
+    assert_eq!(ends[0], ends[3]);
+    assert_eq!(Dice::new(5).below(1000), Dice::new(5).below(1000));
+    assert!(ends.iter().all(|at| *at <= Elapsed::from_micros(10_000_000)));
+}

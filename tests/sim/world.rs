@@ -1,0 +1,703 @@
+//! The simulated LAN: what is in it, and how a search runs in it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use cache_resolver::cli::{Command, Config, Environment, parse};
+use cache_resolver::facts::{Interface, Known, Network, is_private};
+use cache_resolver::model::{
+    Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Outcome, Output,
+};
+use cache_resolver::search::Search;
+use cache_resolver::wire::netlink::Link;
+
+use crate::support::{
+    ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, id_of,
+    message, name, reply, type_of,
+};
+
+/// Steps of one search: more is a busy loop.
+const STEPS_MAX: usize = 5_000;
+/// Outputs between two waits: more is one, too.
+const OUTPUTS_MAX: usize = 500;
+
+/// A private address that no route leads to.
+const UNROUTED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 7, 144));
+
+/// So many milliseconds after the start.
+pub const fn millis(millis: u64) -> Elapsed {
+    Elapsed::from_micros(millis * 1000)
+}
+
+/// A generator of its own, so that a seed means the same with any version of any crate
+/// (xorshift64*, Vigna 2016).
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % bound
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[usize::try_from(self.below(from.len() as u64)).unwrap()].clone()
+    }
+}
+
+/// How a DNS server behaves.
+#[derive(Clone, Debug)]
+pub enum Server {
+    Answers(Vec<IpAddr>),
+    Aliases(Vec<IpAddr>),
+    RefusesAaaa(Vec<IpAddr>),
+    Truncates(Vec<IpAddr>),
+    GarbageFirst(Vec<IpAddr>),
+    WrongIdFirst(Vec<IpAddr>),
+    ForgedDenialFirst(Vec<IpAddr>),
+    Denies(u16),
+    Silent,
+    PortClosed,
+}
+
+impl Server {
+    /// The addresses it gives for the name, sooner or later.
+    fn gives(&self) -> &[IpAddr] {
+        match self {
+            Self::Answers(given)
+            | Self::Aliases(given)
+            | Self::RefusesAaaa(given)
+            | Self::Truncates(given)
+            | Self::GarbageFirst(given)
+            | Self::WrongIdFirst(given)
+            | Self::ForgedDenialFirst(given) => given,
+            Self::Denies(_) | Self::Silent | Self::PortClosed => &[],
+        }
+    }
+}
+
+/// Who can hear a multicast DNS responder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// It answers to the socket that asked.
+    Anybody,
+    /// It only answers to the group.
+    Group,
+    /// A firewall drops its answers: only a packet socket hears them.
+    BehindFirewall,
+}
+
+/// A multicast DNS responder.
+#[derive(Clone, Debug)]
+pub struct Responder {
+    pub address: IpAddr,
+    pub delay: Elapsed,
+    pub hearing: Hearing,
+    pub answers: Vec<IpAddr>,
+}
+
+/// What is behind an address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    Cache,
+    WantsName,
+    Refuses,
+    SwallowsSyn,
+    Tarpit,
+    Drips,
+    DiesMidway,
+    Closes,
+    Status(u16),
+    Page,
+    OtherStore,
+    Flood,
+}
+
+impl Host {
+    /// Everything that is not a cache.
+    pub const LIARS: [Self; 11] = [
+        Self::Refuses,
+        Self::SwallowsSyn,
+        Self::Tarpit,
+        Self::Drips,
+        Self::DiesMidway,
+        Self::Closes,
+        Self::Status(401),
+        Self::Status(307),
+        Self::Page,
+        Self::OtherStore,
+        Self::Flood,
+    ];
+}
+
+/// A world: change its fields before it runs.
+#[derive(Debug)]
+pub struct World {
+    pub dice: Dice,
+    pub known: Known,
+    /// When the network comes (true) and goes.
+    pub network_changes: Vec<(Elapsed, bool)>,
+    pub servers: Vec<(SocketAddr, Server, Elapsed)>,
+    pub responders: Vec<Responder>,
+    /// Address, behaviour, and the time for a packet there and back.
+    pub hosts: Vec<(SocketAddr, Host, Elapsed)>,
+    /// Datagrams lost, in percent.
+    pub loss: u64,
+    /// Whether a packet socket may be opened.
+    pub privileged: bool,
+    pub stop_at: Option<Elapsed>,
+    pub budget: &'static str,
+}
+
+impl World {
+    /// An empty LAN, 10.0.0.0/24, that is up from the start.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice::new(seed),
+            known: Known::default(),
+            network_changes: vec![(Elapsed::START, true)],
+            servers: Vec::new(),
+            responders: Vec::new(),
+            hosts: Vec::new(),
+            loss: 0,
+            privileged: true,
+            stop_at: None,
+            budget: "10",
+        }
+    }
+
+    /// A LAN of which the seed decides everything.
+    pub fn random(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.loss = world.dice.pick(&[0, 0, 0, 10, 50]);
+        world.privileged = world.dice.percent(50);
+        world.budget = world.dice.pick(&["10", "10", "10", "3", "0.3"]);
+        if world.dice.percent(10) {
+            world.network_changes = vec![(millis(world.dice.below(11_000)), true)];
+        }
+        if world.dice.percent(5) {
+            let gone_at = world.dice.below(3000);
+            world.network_changes.push((millis(gone_at), false));
+            world.network_changes.push((millis(gone_at + world.dice.below(3000)), true));
+            world.network_changes.sort_by_key(|(at, _)| *at);
+        }
+        if world.dice.percent(5) {
+            world.stop_at = Some(millis(world.dice.below(5000)));
+        }
+        for _ in 0..world.dice.below(6) {
+            let host = if world.dice.percent(25) {
+                world.dice.pick(&[Host::Cache, Host::Cache, Host::WantsName])
+            } else {
+                world.dice.pick(&Host::LIARS)
+            };
+            let remote = world.any_address();
+            let delay = world.any_delay();
+            world.hosts.push((remote, host, delay));
+        }
+        if world.dice.percent(20) {
+            world.known.previous = Some((world.any_address().ip(), 0));
+        }
+        if world.dice.percent(20) {
+            world.known.hosts = vec![world.any_address().ip()];
+        }
+        for number in 0..world.dice.below(4) {
+            let answers = (0..=world.dice.below(2)).map(|_| world.any_address().ip()).collect();
+            let server = match world.dice.below(10) {
+                0 => Server::Aliases(answers),
+                1 => Server::RefusesAaaa(answers),
+                2 => Server::Truncates(answers),
+                3 => Server::GarbageFirst(answers),
+                4 => Server::WrongIdFirst(answers),
+                5 => Server::Denies(world.dice.pick(&[NXDOMAIN, SERVFAIL, REFUSED, ANSWER])),
+                6 => Server::Silent,
+                7 => Server::PortClosed,
+                8 => Server::ForgedDenialFirst(answers),
+                _ => Server::Answers(answers),
+            };
+            let address = Ipv4Addr::new(10, 0, 0, u8::try_from(number + 1).unwrap());
+            let delay = world.any_delay();
+            world.servers.push((SocketAddr::from((address, 53)), server, delay));
+        }
+        for _ in 0..world.dice.below(3) {
+            let responder = Responder {
+                address: world.any_address().ip(),
+                delay: world.any_delay(),
+                hearing: world.dice.pick(&[
+                    Hearing::Anybody,
+                    Hearing::Group,
+                    Hearing::BehindFirewall,
+                ]),
+                answers: vec![world.any_address().ip()],
+            };
+            world.responders.push(responder);
+        }
+        world
+    }
+
+    /// One of a few addresses, so that leads meet hosts; some of them public.
+    fn any_address(&mut self) -> SocketAddr {
+        let third =
+            self.dice.pick(&[[10, 0, 0], [10, 0, 0], [10, 0, 0], [192, 168, 7], [203, 0, 113]]);
+        let last = u8::try_from(self.dice.below(5) + 140).unwrap();
+        SocketAddr::from(([third[0], third[1], third[2], last], 9999))
+    }
+
+    /// Mostly short, sometimes longer than anyone waits.
+    fn any_delay(&mut self) -> Elapsed {
+        let range = self.dice.pick(&[5, 5, 5, 100, 1500, 6000]);
+        Elapsed::from_micros(self.dice.below(range * 1000))
+    }
+
+    /// What is at an address.
+    fn host_at(&self, remote: SocketAddr) -> Option<(Host, Elapsed)> {
+        self.hosts.iter().find(|(at, ..)| *at == remote).map(|(_, host, delay)| (*host, *delay))
+    }
+
+    /// Whether an honest and prompt source leads to a prompt cache through a network that loses
+    /// nothing and is there from the start: then the search has no excuse.
+    pub fn must_find(&self) -> bool {
+        let prompt = millis(100);
+        let is_calm = self.loss == 0
+            && self.network_changes == [(Elapsed::START, true)]
+            && self.stop_at.is_none()
+            && self.budget == "10";
+        let is_cache = |address: &IpAddr, with_name: bool| {
+            self.host_at(SocketAddr::new(*address, 9999)).is_some_and(|(host, delay)| {
+                *address != UNROUTED
+                    && delay < prompt
+                    && (host == Host::Cache || with_name && host == Host::WantsName)
+            })
+        };
+        let of_servers = self.servers.iter().any(|(_, server, delay)| {
+            *delay < prompt
+                && server.gives().iter().any(|given| is_private(*given) && is_cache(given, true))
+        });
+        let of_responders = self.responders.iter().any(|responder| {
+            let heard = responder.hearing != Hearing::BehindFirewall || self.privileged;
+            let given = &responder.answers[0];
+            heard
+                && on_link(responder.address)
+                && responder.delay < prompt
+                && is_private(*given)
+                && is_cache(given, false)
+        });
+        let of_known = self.known.previous.iter().any(|(previous, _)| is_cache(previous, false))
+            || self.known.hosts.iter().any(|known| is_cache(known, true));
+        is_calm && (of_known || of_servers || of_responders)
+    }
+
+    /// Whether the name leads to the address for Nix, too.
+    fn name_gives(&self, address: IpAddr) -> bool {
+        self.known.hosts.contains(&address)
+            || self.servers.iter().any(|(_, server, _)| server.gives().contains(&address))
+    }
+
+    /// The network as netlink would show it.
+    fn network(&self, is_up: bool) -> Network {
+        let link = Link { index: 2, flags: 0x11043, name: "eth0".into() };
+        let addresses = if is_up { vec![(IpAddr::from([10, 0, 0, 99]), 24)] } else { Vec::new() };
+        Network {
+            interfaces: vec![Interface { link, addresses }],
+            gateways: Vec::new(),
+            nameservers: self.servers.iter().map(|(server, ..)| *server).collect(),
+        }
+    }
+}
+
+/// Whether the responder is on our link: others are not to be believed.
+fn on_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.octets()[..3] == [10, 0, 0])
+}
+
+/// How a search ended.
+#[derive(Debug)]
+pub struct End {
+    pub outcome: Outcome,
+    pub at: Elapsed,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    Network(bool),
+    Connected(Channel),
+    Received(Channel, Vec<u8>),
+    Failed(Channel, Failure),
+    Mdns(IpAddr, bool, Vec<u8>),
+    PacketSocket,
+    Stop,
+}
+
+/// What the world knows of a search while it runs.
+struct Run<'a> {
+    world: &'a mut World,
+    now: Elapsed,
+    /// When, in which order, what.
+    events: Vec<(Elapsed, usize, Event)>,
+    sequence: usize,
+    /// Open channels, their peers and what was asked, and whether it is a stream.
+    open: Vec<(Channel, SocketAddr, Vec<u8>, bool)>,
+    is_up: bool,
+    listens: bool,
+    has_packet_socket: bool,
+    context: &'a str,
+}
+
+/// The configuration that the worlds use.
+pub fn config(budget: &str) -> Config {
+    let words = ["--budget", budget].map(Into::into);
+    match parse(words, &Environment::default()).unwrap() {
+        Command::Run(config) => *config,
+        _ => unreachable!(),
+    }
+}
+
+/// Runs a search in the world and checks what must hold in any world: it ends within the budget,
+/// without a busy loop, without a deadline in the past, with every channel closed, and with a
+/// winner only if that is a cache.
+pub fn run(world: &mut World, context: &str) -> End {
+    let config = config(world.budget);
+    let mut search = Search::new(&config, &world.known, world.dice.0).unwrap();
+    let mut run = Run {
+        world,
+        now: Elapsed::START,
+        events: Vec::new(),
+        sequence: 0,
+        open: Vec::new(),
+        is_up: false,
+        listens: false,
+        has_packet_socket: false,
+        context,
+    };
+    for (at, is_up) in run.world.network_changes.clone() {
+        run.schedule_at(at, Event::Network(is_up));
+    }
+    if let Some(at) = run.world.stop_at {
+        run.schedule_at(at, Event::Stop);
+    }
+    run.is_up = run.world.network_changes[0] == (Elapsed::START, true);
+    search.handle(run.now, Input::Network(&run.world.network(run.is_up)));
+    for _ in 0..STEPS_MAX {
+        let wait_until = match run.drain(&mut search) {
+            Ok(wait_until) => wait_until,
+            Err(outcome) => return run.judge(outcome, config.budget),
+        };
+        assert!(
+            wait_until > run.now,
+            "{context}: a deadline in the past: {wait_until:?} {:?}",
+            run.now
+        );
+        run.step(&mut search, wait_until);
+    }
+    panic!("{context}: a busy loop");
+}
+
+impl Run<'_> {
+    fn schedule_at(&mut self, at: Elapsed, event: Event) {
+        self.sequence += 1;
+        self.events.push((at, self.sequence, event));
+    }
+
+    fn schedule(&mut self, delay: Elapsed, event: Event) {
+        self.schedule_at(self.now + delay.since(Elapsed::START), event);
+    }
+
+    /// Carries out everything the search wants: until when it waits, or how it ended.
+    fn drain(&mut self, search: &mut Search) -> Result<Elapsed, Outcome> {
+        for _ in 0..OUTPUTS_MAX {
+            match search.next_output() {
+                Output::WaitUntil(at) => return Ok(at),
+                Output::Finished(outcome) => return Err(outcome),
+                output => self.carry_out(output, search),
+            }
+        }
+        panic!("{}: outputs without end", self.context);
+    }
+
+    fn carry_out(&mut self, output: Output, search: &mut Search) {
+        match output {
+            Output::OpenDatagram { channel, remote, datagram } => {
+                assert!(
+                    self.open.iter().all(|(open, ..)| *open != channel),
+                    "{}: channel reused",
+                    self.context
+                );
+                if !self.is_up {
+                    return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
+                }
+                self.open.push((channel, remote, datagram.clone(), false));
+                self.ask_server(channel, remote, &datagram);
+            }
+            Output::OpenStream { channel, remote, request } => {
+                assert!(
+                    self.open.iter().all(|(open, ..)| *open != channel),
+                    "{}: channel reused",
+                    self.context
+                );
+                let is_away = !self.is_up || remote.ip() == UNROUTED;
+                if is_away {
+                    return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
+                }
+                self.open.push((channel, remote, request.clone(), true));
+                self.connect(channel, remote, &request);
+            }
+            Output::Send(channel, datagram) => {
+                let remote = self.open.iter().find(|(open, ..)| *open == channel).unwrap().1;
+                self.ask_server(channel, remote, &datagram);
+            }
+            Output::Close(channel) => {
+                let before = self.open.len();
+                self.open.retain(|(open, ..)| *open != channel);
+                assert_eq!(
+                    self.open.len() + 1,
+                    before,
+                    "{}: closed what is not open",
+                    self.context
+                );
+            }
+            Output::AskMulticast { question, family, .. } => {
+                assert_eq!(family, Family::V4, "{}: no IPv6 here", self.context);
+                self.ask_responders(&question);
+            }
+            Output::ListenMulticast { .. } => self.listens = true,
+            Output::OpenPacketSocket => {
+                if self.world.privileged {
+                    self.has_packet_socket = true;
+                    self.schedule_at(self.now, Event::PacketSocket);
+                }
+            }
+            Output::ReadNetwork => {
+                search.handle(self.now, Input::Network(&self.world.network(self.is_up)));
+            }
+            Output::Note(_) => {}
+            Output::WaitUntil(_) | Output::Finished(_) => unreachable!(),
+        }
+    }
+
+    /// A datagram goes to a DNS server, and something may come back.
+    fn ask_server(&mut self, channel: Channel, remote: SocketAddr, query: &[u8]) {
+        if self.world.dice.percent(self.world.loss) {
+            return;
+        }
+        let Some((_, server, delay)) =
+            self.world.servers.iter().find(|(at, ..)| *at == remote).cloned()
+        else {
+            return;
+        };
+        let replies = match &server {
+            Server::Silent => return,
+            Server::PortClosed => {
+                return self.schedule(delay, Event::Failed(channel, Failure::Refused));
+            }
+            Server::Denies(flags) => vec![reply(query, *flags, &[])],
+            Server::Truncates(_) => vec![reply(query, TRUNCATED, &[])],
+            Server::Answers(given) => vec![answer(query, given)],
+            Server::Aliases(given) => vec![answer_by_alias(query, given)],
+            Server::RefusesAaaa(given) if type_of(query) == 1 => vec![answer(query, given)],
+            Server::RefusesAaaa(_) => vec![reply(query, REFUSED, &[])],
+            Server::GarbageFirst(given) => {
+                let mut cut = answer(query, given);
+                cut.truncate(cut.len() / 2);
+                vec![b"garbage".to_vec(), cut, answer(query, given)]
+            }
+            Server::WrongIdFirst(given) => {
+                let mut wrong = answer(query, &[[10, 0, 0, 66].into()]);
+                wrong[1] ^= 1;
+                vec![wrong, answer(query, given)]
+            }
+            Server::ForgedDenialFirst(given) => {
+                vec![reply(query, NXDOMAIN, &[]), answer(query, given)]
+            }
+        };
+        for bytes in replies {
+            if !self.world.dice.percent(self.world.loss) {
+                self.schedule(delay, Event::Received(channel, bytes));
+            }
+        }
+    }
+
+    /// A question goes to the group.
+    fn ask_responders(&mut self, question: &[u8]) {
+        let owner = name("waterbug.local");
+        for responder in self.world.responders.clone() {
+            let is_heard = match responder.hearing {
+                Hearing::Anybody => true,
+                Hearing::Group => self.listens,
+                Hearing::BehindFirewall => self.has_packet_socket,
+            };
+            if !is_heard || self.world.dice.percent(self.world.loss) {
+                continue;
+            }
+            let records: Vec<Record> =
+                responder.answers.iter().map(|given| address(&owner, *given)).collect();
+            let multicast = responder.hearing == Hearing::Group;
+            let id = if multicast { 0 } else { id_of(question) };
+            let packet = message(id, MULTICAST, &[], [&records, &[], &[]]);
+            self.schedule(responder.delay, Event::Mdns(responder.address, multicast, packet));
+        }
+    }
+
+    /// A TCP connection: the kernel makes good for loss with time.
+    fn connect(&mut self, channel: Channel, remote: SocketAddr, request: &[u8]) {
+        let resent =
+            if self.world.dice.percent(self.world.loss) { millis(1000) } else { millis(0) };
+        if remote.port() == 53 {
+            return self.answer_over_tcp(channel, remote, request);
+        }
+        let Some((host, delay)) = self.world.host_at(remote) else {
+            return self.schedule(millis(3000), Event::Failed(channel, Failure::Unreachable));
+        };
+        let connected = resent + delay.since(Elapsed::START);
+        let answered = connected + Duration::from_millis(1);
+        match host {
+            Host::SwallowsSyn => return,
+            Host::Refuses => {
+                return self.schedule(connected, Event::Failed(channel, Failure::Refused));
+            }
+            _ => self.schedule(connected, Event::Connected(channel)),
+        }
+        let request = String::from_utf8_lossy(request);
+        let called_by_name = request.contains("\r\nHost: waterbug.lan:9999\r\n");
+        assert!(request.starts_with("GET /system/nix-cache-info HTTP/1.1\r\n"), "{request}");
+        let good = page(200, "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n");
+        let mut say = |bytes: Vec<u8>| self.schedule(answered, Event::Received(channel, bytes));
+        match host {
+            Host::Cache => say(good),
+            Host::WantsName if called_by_name => say(good),
+            Host::WantsName => say(page(400, "Bad Host")),
+            Host::Status(status) => say(page(status, "no")),
+            Host::Page => say(page(200, "<html>hello</html>")),
+            Host::OtherStore => say(page(200, "StoreDir: /gnu/store\n")),
+            Host::Closes => say(Vec::new()),
+            Host::Flood => {
+                for _ in 0..8 {
+                    say(vec![b'x'; 16 * 1024]);
+                }
+            }
+            Host::DiesMidway => {
+                say(good[..good.len() - 10].to_vec());
+                self.schedule(answered, Event::Failed(channel, Failure::Broken));
+            }
+            Host::Drips => {
+                for (second, byte) in good.iter().take(12).enumerate() {
+                    let at = answered + Duration::from_secs(second as u64);
+                    self.schedule(at, Event::Received(channel, vec![*byte]));
+                }
+            }
+            Host::Tarpit | Host::Refuses | Host::SwallowsSyn => {}
+        }
+    }
+
+    /// DNS over TCP, in two pieces.
+    fn answer_over_tcp(&mut self, channel: Channel, remote: SocketAddr, request: &[u8]) {
+        let Some((_, Server::Truncates(given), delay)) =
+            self.world.servers.iter().find(|(at, ..)| *at == remote).cloned()
+        else {
+            return self.schedule(millis(1), Event::Failed(channel, Failure::Refused));
+        };
+        assert_eq!(usize::from(u16::from_be_bytes([request[0], request[1]])), request.len() - 2);
+        let packet = answer(&request[2..], &given);
+        let mut bytes = u16::try_from(packet.len()).unwrap().to_be_bytes().to_vec();
+        bytes.extend(packet);
+        let second = bytes.split_off(7);
+        self.schedule(delay, Event::Received(channel, bytes));
+        self.schedule(delay, Event::Received(channel, second));
+    }
+
+    /// Lets the next thing happen, or time pass.
+    fn step(&mut self, search: &mut Search, wait_until: Elapsed) {
+        let next =
+            self.events.iter().enumerate().min_by_key(|(_, (at, sequence, _))| (*at, *sequence));
+        let Some((index, _)) = next.filter(|(_, (at, ..))| *at <= wait_until) else {
+            self.now = wait_until;
+            return search.handle(self.now, Input::Tick);
+        };
+        let (at, _, event) = self.events.swap_remove(index);
+        self.now = self.now.max(at);
+        let is_open = |channel: &Channel| self.open.iter().any(|(open, ..)| open == channel);
+        match event {
+            Event::Network(is_up) => {
+                self.is_up = is_up;
+                search.handle(self.now, Input::Network(&self.world.network(is_up)));
+            }
+            Event::Connected(channel) if is_open(&channel) => {
+                search.handle(self.now, Input::Connected(channel));
+            }
+            Event::Received(channel, bytes) if is_open(&channel) => {
+                search.handle(self.now, Input::Received(channel, &bytes));
+            }
+            Event::Failed(channel, failure) if is_open(&channel) => {
+                self.open.retain(|(open, ..)| *open != channel);
+                search.handle(self.now, Input::Failed(channel, failure));
+            }
+            Event::Mdns(source, multicast, payload) => {
+                let source = SocketAddr::new(source, 5353);
+                let datagram = MdnsDatagram { interface: 2, source, multicast, payload: &payload };
+                search.handle(self.now, Input::Mdns(datagram));
+            }
+            Event::PacketSocket => search.handle(self.now, Input::PacketSocketOpened),
+            Event::Stop => search.handle(self.now, Input::Stop),
+            // The channel was closed before this came.
+            Event::Connected(_) | Event::Received(..) | Event::Failed(..) => {
+                search.handle(self.now, Input::Tick);
+            }
+        }
+    }
+
+    /// The search is over: was it right?
+    fn judge(self, outcome: Outcome, budget: Duration) -> End {
+        assert!(
+            self.now <= Elapsed::START + budget,
+            "{}: over budget: {:?}",
+            self.context,
+            self.now
+        );
+        assert!(self.open.is_empty(), "{}: left open: {:?}", self.context, self.open);
+        if let Outcome::Found(found) = outcome {
+            let (host, _) = self.world.host_at(found.remote).expect("a winner that is not there");
+            let is_right = match host {
+                Host::Cache => !found.by_name,
+                Host::WantsName => found.by_name && self.world.name_gives(found.remote.ip()),
+                _ => false,
+            };
+            assert!(is_right, "{}: a false winner: {found:?} is {host:?}", self.context);
+        }
+        End { outcome, at: self.now }
+    }
+}
+
+/// An HTTP response.
+fn page(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// The records of the wanted family.
+fn records(query: &[u8], owner: &[u8], given: &[IpAddr]) -> Vec<Record> {
+    let is_wanted = |address: &&IpAddr| address.is_ipv4() == (type_of(query) == 1);
+    given.iter().filter(is_wanted).map(|given| address(owner, *given)).collect()
+}
+
+/// An ordinary answer.
+fn answer(query: &[u8], given: &[IpAddr]) -> Vec<u8> {
+    reply(query, ANSWER, &records(query, &name("waterbug.lan"), given))
+}
+
+/// An answer that goes by way of another name.
+fn answer_by_alias(query: &[u8], given: &[IpAddr]) -> Vec<u8> {
+    let target = name("hive.lan");
+    let mut all = records(query, &target, given);
+    all.push(alias(&name("waterbug.lan"), &target));
+    reply(query, ANSWER, &all)
+}

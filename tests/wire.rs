@@ -1,0 +1,184 @@
+//! The codecs against what others send, and against everything else.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+
+mod support;
+
+use cache_resolver::wire::dns::{
+    Name, RecordType, Reply, compose_question, parse_multicast, parse_reply,
+};
+use cache_resolver::wire::{Malformed, cache_info, http, ip, netlink};
+use proptest::prelude::*;
+use support::{
+    ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, message,
+    name, reply,
+};
+
+/// The name that is asked for.
+fn host() -> Name {
+    Name::from_text("waterbug.lan").unwrap()
+}
+
+/// A question for the name's A record.
+fn query() -> Vec<u8> {
+    compose_question(0x1234, true, &host(), &[RecordType::A])
+}
+
+/// What our parser makes of a packet.
+fn parse(packet: &[u8]) -> Result<Reply, Malformed> {
+    parse_reply(packet, 0x1234, &host(), RecordType::A)
+}
+
+/// An answer with one or more addresses.
+fn addresses(texts: &[&str]) -> Result<Reply, Malformed> {
+    Ok(Reply::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect()))
+}
+
+#[test]
+fn a_query_is_what_the_rfc_draws() {
+    assert_eq!(query(), b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x08waterbug\x03lan\0\0\x01\0\x01");
+}
+
+#[test]
+fn answers_are_understood() {
+    let (host, target) = (name("waterbug.lan"), name("hive.lan"));
+    let cache = || address(&host, [10, 0, 8, 141].into());
+    let hive = || address(&target, [10, 0, 8, 142].into());
+    let pointer = b"\xc0\x0c".to_vec();
+    for (flags, records, expected) in [
+        (ANSWER, vec![cache()], addresses(&["10.0.8.141"])),
+        (ANSWER, vec![Record { owner: pointer, ..cache() }], addresses(&["10.0.8.141"])),
+        (
+            ANSWER,
+            vec![cache(), cache(), address(&host, [10, 0, 8, 9].into())],
+            addresses(&["10.0.8.141", "10.0.8.9"]),
+        ),
+        (ANSWER, vec![alias(&host, &target), hive()], addresses(&["10.0.8.142"])),
+        (ANSWER, vec![hive(), alias(&host, &target)], addresses(&["10.0.8.142"])),
+        (
+            ANSWER,
+            vec![Record { owner: name("WATERBUG.lan"), ..cache() }],
+            addresses(&["10.0.8.141"]),
+        ),
+        (ANSWER, vec![], Ok(Reply::Nothing)),
+        (ANSWER, vec![hive()], Ok(Reply::Nothing)),
+        (ANSWER, vec![Record { class: 3, ..cache() }], Ok(Reply::Nothing)),
+        (ANSWER, vec![address(&host, "fd00::1".parse().unwrap())], Ok(Reply::Nothing)),
+        (ANSWER, vec![alias(&host, &host)], Err(Malformed)),
+        (ANSWER, vec![alias(&host, &target), alias(&target, &host)], Err(Malformed)),
+        (ANSWER, vec![Record { data: vec![10, 0, 8], ..cache() }], Err(Malformed)),
+        (ANSWER, vec![Record { data: vec![], ..cache() }], Err(Malformed)),
+        (NXDOMAIN, vec![], Ok(Reply::Nothing)),
+        (SERVFAIL, vec![], Ok(Reply::Nothing)),
+        (REFUSED, vec![], Ok(Reply::Nothing)),
+        (TRUNCATED, vec![], Ok(Reply::Truncated)),
+        (TRUNCATED, vec![cache()], Ok(Reply::Truncated)),
+        (ANSWER & !0x8000, vec![cache()], Err(Malformed)),
+        (ANSWER | 0x0800, vec![cache()], Err(Malformed)),
+    ] {
+        let packet = reply(&query(), flags, &records);
+        assert_eq!(parse(&packet), expected, "{flags:#x} {packet:x?}");
+    }
+}
+
+#[test]
+fn what_does_not_answer_our_question_is_dropped() {
+    let host = name("waterbug.lan");
+    let cache = [address(&host, [10, 0, 8, 141].into())];
+    let question = query()[12..].to_vec();
+    let with_end = |end: &[u8]| [&host[..], end].concat();
+    for (id, question) in [
+        (0x1235, question.clone()),
+        (0x1234, [name("waterbug.lam"), vec![0, 1, 0, 1]].concat()),
+        (0x1234, with_end(&[0, 28, 0, 1])),
+        (0x1234, with_end(&[0, 1, 0, 3])),
+        (0x1234, vec![]),
+    ] {
+        let packet = message(id, ANSWER, &question, [&cache, &[], &[]]);
+        assert_eq!(parse(&packet), Err(Malformed), "{id:#x} {question:x?}");
+    }
+    for (flags, expected) in [(REFUSED, Ok(Reply::Nothing)), (ANSWER, Err(Malformed))] {
+        assert_eq!(parse(&message(0x1234, flags, &[], [&[], &[], &[]])), expected, "bare header");
+    }
+}
+
+#[test]
+fn multicast_answers_are_understood() {
+    let local = name("waterbug.local");
+    let wanted = Name::from_text("waterbug.local").unwrap();
+    let v4 = Record { class: 0x8001, ..address(&local, [10, 0, 8, 141].into()) };
+    let v6 = address(&local, "fe80::1".parse().unwrap());
+    let other = address(&name("hive.local"), [10, 0, 8, 142].into());
+    let goodbye = Record { ttl: 0, ..address(&local, [10, 0, 8, 143].into()) };
+    let sections: [&[Record]; 3] =
+        [&[other, v4], &[address(&local, [6, 6, 6, 6].into())], &[v6, goodbye]];
+    let packet = message(7, MULTICAST, &[], sections);
+    let found: Vec<std::net::IpAddr> = vec![[10, 0, 8, 141].into(), "fe80::1".parse().unwrap()];
+    for id in [None, Some(7)] {
+        assert_eq!(parse_multicast(&packet, &wanted, id), Ok(found.clone()), "{id:?}");
+    }
+    assert_eq!(parse_multicast(&packet, &wanted, Some(8)), Err(Malformed), "not our id");
+    let question = [name("hive.local"), vec![0, 1, 0, 1]].concat();
+    let foreign = message(7, MULTICAST, &question, sections);
+    assert_eq!(parse_multicast(&foreign, &wanted, Some(7)), Err(Malformed), "not our question");
+    assert_eq!(parse_multicast(&foreign, &wanted, None), Ok(found), "multicast: no matter");
+    for cut in 0..packet.len() {
+        assert_eq!(parse_multicast(&packet[..cut], &wanted, None), Err(Malformed), "cut at {cut}");
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let (host, target) = (name("waterbug.lan"), name("hive.lan"));
+    let records = [alias(&host, &target), address(&target, [10, 0, 8, 142].into())];
+    let packet = reply(&query(), ANSWER, &records);
+    for cut in 0..packet.len() {
+        assert_eq!(parse(&packet[..cut]), Err(Malformed), "cut at {cut}");
+    }
+}
+
+#[test]
+fn counts_that_lie_cost_nothing() {
+    let mut packet = reply(&query(), ANSWER, &[]);
+    for at in 6..12 {
+        packet[at] = 0xff;
+    }
+    assert_eq!(parse(&packet), Err(Malformed));
+    // A chain of aliases longer than anybody's.
+    let names: Vec<_> = (0..40).map(|hop| name(&format!("hop{hop}.lan"))).collect();
+    let mut records = vec![alias(&name("waterbug.lan"), &names[0])];
+    records.extend(names.windows(2).map(|pair| alias(&pair[0], &pair[1])));
+    records.push(address(&names[39], [10, 0, 0, 1].into()));
+    assert_eq!(parse(&reply(&query(), ANSWER, &records)), Err(Malformed));
+    let many: Vec<_> =
+        (0..=255).map(|host| address(&name("waterbug.lan"), [10, 0, 0, host].into())).collect();
+    let Ok(Reply::Addresses(taken)) = parse(&reply(&query(), ANSWER, &many)) else {
+        unreachable!()
+    };
+    assert_eq!(taken.len(), 16);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No input makes a parser panic, and a valid packet with a few bytes changed neither.
+    #[test]
+    fn nothing_panics(noise in prop::collection::vec(any::<u8>(), 0..600),
+                      changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8)) {
+        let host_name = name("waterbug.lan");
+        let records = [alias(&host_name, &name("hive.lan")), address(&name("hive.lan"), [10, 0, 0, 1].into())];
+        let mut packet = reply(&query(), ANSWER, &records);
+        for (index, value) in changes {
+            let at = index.index(packet.len());
+            packet[at] = value;
+        }
+        for bytes in [&packet, &noise] {
+            let _ = parse(bytes);
+            let _ = parse_multicast(bytes, &host(), None);
+            let _ = http::parse_response(bytes, true);
+            let _ = http::parse_response(&[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &bytes[..]].concat(), false);
+            let _ = cache_info::parse(bytes);
+            let _ = ip::parse_udp(bytes);
+            let _ = netlink::parse_messages(bytes);
+        }
+    }
+}
