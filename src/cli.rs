@@ -1,10 +1,9 @@
 //! The command line: arguments and environment in, [`Config`] or a clear refusal out.
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::time::Duration;
 
-use lexopt::prelude::{Long, Short, Value, ValueExt as _};
+use lexopt::Arg::{Long, Short, Value};
 
 use crate::model::{Methods, Origin};
 use crate::wire::dns::Name;
@@ -62,9 +61,9 @@ pub struct Config {
     /// nix.conf lines for the found case; an empty value drops the line.
     pub settings: Vec<(String, String)>,
     /// Where the files go; `None` when the environment names no place.
-    pub output_dir: Option<PathBuf>,
+    pub output_dir: Option<String>,
     /// Where the user's own word may be.
-    pub override_file: PathBuf,
+    pub override_file: String,
     /// The hard limit for the whole run.
     pub budget: Duration,
     /// The methods to use.
@@ -114,9 +113,9 @@ pub enum Command {
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `$RUNTIME_DIRECTORY`, systemd.exec(5).
-    pub runtime_directory: Option<OsString>,
+    pub runtime_directory: Option<String>,
     /// `$XDG_RUNTIME_DIR`.
-    pub xdg_runtime_dir: Option<OsString>,
+    pub xdg_runtime_dir: Option<String>,
     /// The effective user's number.
     pub user: u32,
 }
@@ -146,7 +145,7 @@ pub fn parse(
         priority: 30,
         settings: Vec::new(),
         output_dir: default_output_dir(environment),
-        override_file: PathBuf::new(),
+        override_file: String::new(),
         budget: Duration::from_secs(10),
         methods: Methods::all(),
         dry_run: false,
@@ -154,13 +153,12 @@ pub fn parse(
         verbosity: Verbosity::Normal,
     };
     let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+    while let Some(argument) = parser.next().map_err(refuse_argument)? {
         let option = match argument {
             Long(name) => name.to_owned(),
             Short(letter) => letter.to_string(),
-            Value(_) => return Err(argument.unexpected().to_string()),
+            Value(value) => return Err(format!("unexpected argument '{}'", lossy(value))),
         };
-        let mut value = || parser.value().map_err(|error| error.to_string());
         match option.as_str() {
             "h" | "help" => return Ok(Command::Help),
             "V" | "version" => return Ok(Command::Version),
@@ -171,36 +169,57 @@ pub fn parse(
             "explain" if config.report == Report::None => config.report = Report::Text,
             "explain" => {}
             "json" => config.report = Report::Json,
-            "output-dir" => config.output_dir = Some(parse_path(value()?, "--output-dir")?),
-            "override" => config.override_file = parse_path(value()?, "--override")?,
             "watch" | "sweep" | "sweep-rate" | "sweep-limit" => {
                 return Err(format!("--{option} is not in this version yet"));
             }
-            _ => parse_text_option(&mut config, &option, value)?,
+            _ if VALUED.contains(&option.as_str()) => {
+                let value = parser.value().map_err(refuse_argument)?;
+                let value = value.into_string().map_err(|_| format!("--{option}: not UTF-8"))?;
+                set_value(&mut config, &option, value)?;
+            }
+            _ if option.len() == 1 => return Err(format!("unknown option -{option}")),
+            _ => return Err(format!("unknown option --{option}")),
         }
     }
     if config.upstreams.is_empty() {
         config.upstreams.push("https://cache.nixos.org".to_owned());
     }
-    if config.override_file.as_os_str().is_empty() {
-        config.override_file =
-            format!("/etc/cache-resolver/{}-override", config.short_name()).into();
+    if config.override_file.is_empty() {
+        config.override_file = format!("/etc/cache-resolver/{}-override", config.short_name());
     }
     Ok(Command::Run(Box::new(config)))
 }
 
-/// The options whose value is text.
-fn parse_text_option(
-    config: &mut Config,
-    option: &str,
-    value: impl FnOnce() -> Result<OsString, String>,
-) -> Result<(), String> {
-    let known = ["host", "port", "path", "upstream", "priority", "setting", "budget", "methods"];
-    if !known.contains(&option) {
-        let dashes = if option.len() == 1 { "-" } else { "--" };
-        return Err(format!("unknown option {dashes}{option}"));
+/// The options that take a value.
+const VALUED: [&str; 10] = [
+    "host",
+    "port",
+    "path",
+    "upstream",
+    "priority",
+    "setting",
+    "output-dir",
+    "override",
+    "budget",
+    "methods",
+];
+
+/// What the parser of arguments does not like, in words.
+fn refuse_argument(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::MissingValue { option: Some(option) } => format!("{option}: no value"),
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
+        _ => "not an option".to_owned(),
     }
-    let value = value()?.string().map_err(|_| format!("--{option}: not UTF-8"))?;
+}
+
+/// Text for a message.
+fn lossy(value: OsString) -> String {
+    value.into_string().unwrap_or_else(|_| "(not UTF-8)".to_owned())
+}
+
+/// Takes the value of an option.
+fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), String> {
     let refuse = |what: &str| Err(format!("--{option} '{value}': {what}"));
     match option {
         "host" => match parse_host(&value) {
@@ -241,6 +260,9 @@ fn parse_text_option(
             Ok(_) => return refuse("too many settings"),
             Err(problem) => return refuse(problem),
         },
+        "output-dir" | "override" if value.is_empty() => return refuse("empty path"),
+        "output-dir" => config.output_dir = Some(value),
+        "override" => config.override_file = value,
         "budget" => match parse_millis(&value).filter(|millis| BUDGET_RANGE.contains(millis)) {
             Some(millis) => config.budget = Duration::from_millis(millis),
             None => return refuse("not a number of seconds, 0.1 to 60"),
@@ -248,11 +270,6 @@ fn parse_text_option(
         _ => config.methods = parse_methods(&value)?,
     }
     Ok(())
-}
-
-/// A path that is not empty.
-fn parse_path(value: OsString, option: &str) -> Result<PathBuf, String> {
-    if value.is_empty() { Err(format!("{option}: empty path")) } else { Ok(value.into()) }
 }
 
 /// A host name in lower case, its final dot removed; names that are addresses are refused.
@@ -278,7 +295,7 @@ fn is_url_text(text: &str) -> bool {
 /// `K=V`, or `K=` to drop K.
 fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
     let (key, value) = value.split_once('=').ok_or("not K=V")?;
-    let (key, value) = (key.trim(), value.trim());
+    let (key, value) = (key.trim_ascii(), value.trim_ascii());
     if key.is_empty()
         || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     {
@@ -287,7 +304,7 @@ fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
     if matches!(key, "substituters" | "extra-substituters") {
         return Err("substituters are what this program writes; use --upstream or --additive");
     }
-    if value.chars().any(char::is_control) || value.contains('#') {
+    if value.bytes().any(|byte| byte.is_ascii_control()) || value.contains('#') {
         return Err("V must be one line without '#', which starts a comment in nix.conf");
     }
     Ok((key.to_owned(), value.to_owned()))
@@ -296,7 +313,7 @@ fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
 /// The set of methods in a comma-separated list.
 fn parse_methods(value: &str) -> Result<Methods, String> {
     let mut methods = Methods::NONE;
-    for word in value.split(',').map(str::trim) {
+    for word in value.split(',').map(str::trim_ascii) {
         let method = Origin::METHODS.into_iter().find(|method| method.word() == word);
         methods = match (word, method) {
             ("all", _) => Methods::all(),
@@ -333,19 +350,17 @@ fn parse_millis(text: &str) -> Option<u64> {
 }
 
 /// Where the files go when the user does not say.
-fn default_output_dir(environment: &Environment) -> Option<PathBuf> {
-    let is_set = |value: &&OsString| !value.is_empty();
+fn default_output_dir(environment: &Environment) -> Option<String> {
+    let is_set = |value: &&String| !value.is_empty();
     if let Some(directories) = environment.runtime_directory.as_ref().filter(is_set) {
         // Several directories are separated by colons; ours is the first.
-        let first = directories.as_encoded_bytes().split(|byte| *byte == b':').next()?;
-        return Some(std::os::unix::ffi::OsStrExt::from_bytes(first))
-            .map(|first: &OsStr| first.into());
+        return directories.split(':').next().map(str::to_owned);
     }
     if environment.user == 0 {
-        return Some("/run/cache-resolver".into());
+        return Some("/run/cache-resolver".to_owned());
     }
     let base = environment.xdg_runtime_dir.as_ref().filter(is_set)?;
-    Some(PathBuf::from(base).join("cache-resolver"))
+    Some([base, "/cache-resolver"].concat())
 }
 
 #[cfg(test)]
@@ -371,7 +386,7 @@ mod tests {
         assert_eq!((config.host.as_str(), config.port), ("waterbug.lan", 9999));
         assert_eq!((config.path.as_str(), config.priority), ("/system", 30));
         assert_eq!(config.upstreams, ["https://cache.nixos.org"]);
-        assert_eq!(config.override_file, PathBuf::from("/etc/cache-resolver/waterbug-override"));
+        assert_eq!(config.override_file, "/etc/cache-resolver/waterbug-override");
         assert_eq!(config.output_dir, Some("/run/user/7/cache-resolver".into()));
         assert_eq!(config.budget, Duration::from_secs(10));
     }
@@ -391,7 +406,7 @@ mod tests {
         assert_eq!(config.settings[1], ("x".into(), "y=z".into()));
         assert!(config.methods.contains(Origin::Dns) && !config.methods.contains(Origin::Hosts));
         assert!(config.report == Report::Json && config.additive);
-        assert_eq!(config.override_file, PathBuf::from("/etc/cache-resolver/hive-override"));
+        assert_eq!(config.override_file, "/etc/cache-resolver/hive-override");
     }
 
     #[test]

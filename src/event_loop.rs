@@ -4,7 +4,6 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use libc::{POLLIN, POLLOUT};
@@ -239,8 +238,7 @@ impl<'a> EventLoop<'a> {
     /// Reads the network's state and tells the search.
     fn read_network(&mut self, search: &mut Search) {
         let index_of: &dyn Fn(&str) -> Option<u32> = &sys::interface_index;
-        let nameservers =
-            read_nameservers(Path::new(RESOLV_CONF), Path::new(RESOLVED_RESOLV_CONF), index_of);
+        let nameservers = read_nameservers(RESOLV_CONF, RESOLVED_RESOLV_CONF, index_of);
         let messages = self.dump_tables().unwrap_or_default();
         let network = Network::from_messages(messages, nameservers);
         search.handle(self.clock.now(), Input::Network(&network));

@@ -1,7 +1,6 @@
 //! Takes the start of the clock, reads the command line, runs the search, writes the files.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +13,10 @@ use cache_resolver::output::{self, Files};
 use cache_resolver::report::{self, Timeline};
 use cache_resolver::search::Search;
 use cache_resolver::sys;
+
+/// Memory for the one thread there is.
+#[global_allocator]
+static ALLOCATOR: sys::Allocator = sys::Allocator::new();
 
 /// The hosts file, hosts(5).
 const HOSTS: &str = "/etc/hosts";
@@ -33,8 +36,8 @@ mod status {
 fn main() -> ExitCode {
     let clock = Clock::start();
     let environment = Environment {
-        runtime_directory: std::env::var_os("RUNTIME_DIRECTORY"),
-        xdg_runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
+        runtime_directory: std::env::var("RUNTIME_DIRECTORY").ok(),
+        xdg_runtime_dir: std::env::var("XDG_RUNTIME_DIR").ok(),
         user: sys::effective_user(),
     };
     match cli::parse(std::env::args_os().skip(1), &environment) {
@@ -93,10 +96,10 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
             None
         });
     let previous = config.output_dir.as_ref().and_then(|directory| {
-        let path = directory.join([config.short_name(), "-ip"].concat());
+        let path = output::address_path(directory, config.short_name());
         read_previous(&path, &sys::interface_index)
     });
-    let hosts = read_hosts(Path::new(HOSTS), &config.host);
+    let hosts = read_hosts(HOSTS, &config.host);
     Known { override_, previous, hosts }
 }
 
@@ -133,7 +136,7 @@ fn write(config: &Config, outcome: Outcome, files: &Files, clock: Clock, log: &m
     };
     match output::replace(directory, config.short_name(), files, &mut wait) {
         Ok(()) => {
-            log.write(Level::Info, &format!("wrote {}", directory.join("nix.conf").display()));
+            log.write(Level::Info, &format!("wrote {}", output::nix_conf_path(directory)));
             show(files, log);
             true
         }

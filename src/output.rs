@@ -4,7 +4,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::Config;
@@ -114,6 +113,18 @@ fn push_line(text: &mut String, key: &str, value: &str) {
     }
 }
 
+/// Where nix.conf is in `directory`.
+#[must_use]
+pub fn nix_conf_path(directory: &str) -> String {
+    [directory, "/nix.conf"].concat()
+}
+
+/// Where the address of the cache called `short_name` is in `directory`.
+#[must_use]
+pub fn address_path(directory: &str, short_name: &str) -> String {
+    [directory, "/", short_name, "-ip"].concat()
+}
+
 /// Puts the files into `directory`, which is made where it is missing.
 ///
 /// Each file is replaced in one step and left alone if it is right already. A lock on the
@@ -123,7 +134,7 @@ fn push_line(text: &mut String, key: &str, value: &str) {
 /// # Errors
 /// The first thing that went wrong; the other file is still brought up to date.
 pub fn replace(
-    directory: &Path,
+    directory: &str,
     short_name: &str,
     files: &Files,
     wait: &mut dyn FnMut(Duration) -> bool,
@@ -131,20 +142,20 @@ pub fn replace(
     let failed = |error| WriteError { path: directory.to_owned(), error };
     create_directory(directory).map_err(failed)?;
     let _lock = lock(directory, wait).map_err(failed)?;
-    let path = directory.join([short_name, "-ip"].concat());
+    let path = address_path(directory, short_name);
     let address = match &files.address {
         Some(address) => replace_file(&path, address),
         None => remove_file(&path),
     };
-    let nix_conf_path = directory.join("nix.conf");
-    replace_file(&nix_conf_path, &files.nix_conf)
-        .map_err(|error| WriteError { path: nix_conf_path, error })?;
+    let nix_conf = nix_conf_path(directory);
+    replace_file(&nix_conf, &files.nix_conf)
+        .map_err(|error| WriteError { path: nix_conf, error })?;
     address.map_err(|error| WriteError { path, error })
 }
 
 /// Makes the directory and those above it.
-fn create_directory(directory: &Path) -> io::Result<()> {
-    if directory.is_dir() {
+fn create_directory(directory: &str) -> io::Result<()> {
+    if fs::metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
@@ -153,7 +164,7 @@ fn create_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Locks the directory itself, so that no lock file is left behind.
-fn lock(directory: &Path, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<File> {
+fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<File> {
     let file = File::open(directory)?;
     loop {
         match file.try_lock() {
@@ -166,7 +177,7 @@ fn lock(directory: &Path, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<
 }
 
 /// Removes a file that may not be there.
-fn remove_file(path: &Path) -> io::Result<()> {
+fn remove_file(path: &str) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
@@ -175,12 +186,12 @@ fn remove_file(path: &Path) -> io::Result<()> {
 
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
 /// boot after a power cut. A symbolic link in its place is replaced, not followed.
-fn replace_file(path: &Path, content: &str) -> io::Result<()> {
+fn replace_file(path: &str, content: &str) -> io::Result<()> {
     if is_right(path, content) {
         return Ok(());
     }
     // The directory's lock is ours, so whatever has this name was left by a run that died.
-    let temporary = path.with_extension("new");
+    let temporary = [path, ".new"].concat();
     remove_file(&temporary)?;
     let written = write_file(&temporary, content).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
@@ -191,7 +202,7 @@ fn replace_file(path: &Path, content: &str) -> io::Result<()> {
 }
 
 /// Whether the file is there just as it should be.
-fn is_right(path: &Path, content: &str) -> bool {
+fn is_right(path: &str, content: &str) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| {
         metadata.is_file()
             && metadata.permissions().mode() & 0o7777 == FILE_MODE
@@ -200,7 +211,7 @@ fn is_right(path: &Path, content: &str) -> bool {
 }
 
 /// Writes a new file and brings it to the disk.
-fn write_file(path: &Path, content: &str) -> io::Result<()> {
+fn write_file(path: &str, content: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
     file.write_all(content.as_bytes())?;
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
@@ -211,7 +222,7 @@ fn write_file(path: &Path, content: &str) -> io::Result<()> {
 #[derive(Debug)]
 pub struct WriteError {
     /// Which file, or the directory.
-    pub path: PathBuf,
+    pub path: String,
     /// What the system says.
     pub error: io::Error,
 }
@@ -227,7 +238,7 @@ impl WriteError {
             ErrorKind::PermissionDenied => "run as root, or name another place with --output-dir",
             _ => "name another place with --output-dir",
         };
-        format!("cannot write {}: {}; {remedy}", self.path.display(), self.error)
+        format!("cannot write {}: {}; {remedy}", self.path, self.error)
     }
 }
 

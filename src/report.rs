@@ -49,13 +49,13 @@ impl Timeline {
             json += ",\"origin\":";
             push_string(&mut json, found.origin.word());
             json += ",\"address\":";
-            push_string(&mut json, files.address.as_deref().unwrap_or_default().trim_end());
+            push_string(&mut json, files.address.as_deref().unwrap_or_default().trim_ascii_end());
             let _ = write!(json, ",\"port\":{}", found.remote.port());
         }
         let _ = write!(json, ",\"milliseconds\":{}", milliseconds(ended));
         if let Some(directory) = config.output_dir.as_ref().filter(|_| !config.dry_run) {
             json += ",\"output_dir\":";
-            push_string(&mut json, &directory.to_string_lossy());
+            push_string(&mut json, directory);
         }
         json += ",\"nix_conf\":";
         push_string(&mut json, &files.nix_conf);
@@ -89,7 +89,7 @@ fn push_string(json: &mut String, text: &str) {
             '"' => json.push_str("\\\""),
             '\\' => json.push_str("\\\\"),
             '\n' => json.push_str("\\n"),
-            control if control.is_control() => {
+            control if control.is_ascii_control() => {
                 let _ = write!(json, "\\u{:04x}", control as u32);
             }
             other => json.push(other),

@@ -1,7 +1,6 @@
 //! `/etc/hosts`, hosts(5).
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use super::lines::for_each_line;
 
@@ -10,7 +9,7 @@ const ADDRESSES_MAX: usize = 16;
 
 /// The addresses that the hosts file gives for `name`; none where it cannot be read.
 #[must_use]
-pub fn read_hosts(path: &Path, name: &str) -> Vec<IpAddr> {
+pub fn read_hosts(path: &str, name: &str) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     // No file, no leads: the search goes on without.
     let _ = for_each_line(path, |line| {

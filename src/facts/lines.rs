@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 /// Bytes read at a time, and the longest line kept; longer ones are skipped whole.
 const LINE_MAX: usize = 4096;
@@ -13,7 +12,7 @@ const FILE_MAX: u64 = 32 << 20;
 ///
 /// # Errors
 /// Whatever opening or reading the file gives.
-pub fn for_each_line(path: &Path, each: impl FnMut(&str)) -> io::Result<()> {
+pub fn for_each_line(path: &str, each: impl FnMut(&str)) -> io::Result<()> {
     for_each_line_of(File::open(path)?.take(FILE_MAX), each)
 }
 
@@ -58,7 +57,7 @@ fn for_each_line_of(mut source: impl Read, mut each: impl FnMut(&str)) -> io::Re
 /// Hands on a line that is text.
 fn give(line: &[u8], each: &mut impl FnMut(&str)) {
     if let Ok(line) = str::from_utf8(line) {
-        each(line.trim_end_matches('\r'));
+        each(line.strip_suffix('\r').unwrap_or(line));
     }
 }
 

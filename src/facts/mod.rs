@@ -15,7 +15,6 @@ pub use override_file::{Override, read_override};
 pub use resolv_conf::read_nameservers;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use lines::for_each_line;
 
@@ -50,7 +49,7 @@ pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
 
 /// The address in the file that an earlier run wrote, if it is there and holds one.
 #[must_use]
-pub fn read_previous(path: &Path, index_of: IndexOf) -> Option<(IpAddr, u32)> {
+pub fn read_previous(path: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
     let mut previous = None;
     for_each_line(path, |line| previous = previous.or_else(|| parse_scoped(line, index_of)))
         .ok()?;

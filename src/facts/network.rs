@@ -183,7 +183,7 @@ mod tests {
 
     /// A network of one interface.
     fn network(flags: u32, address: &str, prefix_length: u8) -> Network {
-        let link = Link { index: 2, flags, name: "eth0".into() };
+        let link = Link { index: 2, flags };
         let address = Address { interface: 2, address: address.parse().unwrap(), prefix_length };
         let gateway = Gateway { interface: 2, address: "fe80::1".parse().unwrap() };
         let messages =

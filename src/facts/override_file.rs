@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use super::{IndexOf, parse_scoped, socket_address};
 
@@ -23,11 +22,7 @@ pub enum Override {
 ///
 /// # Errors
 /// A message for the log that names the file and the remedy.
-pub fn read_override(
-    path: &Path,
-    port: u16,
-    index_of: IndexOf,
-) -> Result<Option<Override>, String> {
+pub fn read_override(path: &str, port: u16, index_of: IndexOf) -> Result<Option<Override>, String> {
     let mut content = Vec::new();
     let read = File::open(path).and_then(|file| file.take(OVERRIDE_MAX).read_to_end(&mut content));
     let problem = match read {
@@ -40,14 +35,14 @@ pub fn read_override(
         }
         Err(error) => format!("cannot be read: {error}"),
     };
-    Err(format!("{} {problem}; ignored: correct or remove it", path.display()))
+    Err(format!("{path} {problem}; ignored: correct or remove it"))
 }
 
 /// Reads `IP`, `IP:PORT`, `[IPv6]:PORT` or `none`; blank lines and `#` comments may stand around.
 fn parse_override(content: &[u8], port: u16, index_of: IndexOf) -> Option<Override> {
     let text = str::from_utf8(content).ok()?;
     let mut lines =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        text.lines().map(str::trim_ascii).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let word = lines.next()?;
     if lines.next().is_some() {
         return None;

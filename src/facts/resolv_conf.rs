@@ -1,7 +1,6 @@
 //! The DNS servers in `/etc/resolv.conf`, resolv.conf(5), and behind systemd-resolved's stub.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use super::lines::for_each_line;
 use super::{IndexOf, parse_scoped, socket_address};
@@ -17,8 +16,8 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The servers that `resolv_conf` names, then, behind the stub, those that `behind_stub` names.
 #[must_use]
 pub fn read_nameservers(
-    resolv_conf: &Path,
-    behind_stub: &Path,
+    resolv_conf: &str,
+    behind_stub: &str,
     index_of: IndexOf,
 ) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
@@ -66,7 +65,8 @@ mod tests {
     /// What the files with these contents name.
     fn servers(resolv_conf: Option<&str>, behind_stub: &str) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
-        let [file, stub] = ["resolv.conf", "stub"].map(|name| directory.path().join(name));
+        let directory_path = directory.path().to_str().unwrap();
+        let [file, stub] = ["resolv.conf", "stub"].map(|name| format!("{directory_path}/{name}"));
         if let Some(content) = resolv_conf {
             std::fs::write(&file, content).unwrap();
         }
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(servers(Some(wild), "nameserver 9.9.9.9\n"), expected);
         let huge = format!("{}\nnameserver 10.0.0.1\n", "# filler\n".repeat(120_000));
         assert_eq!(servers(Some(&huge), ""), ["10.0.0.1:53"]);
-        let many: String = (0..50).map(|i| format!("nameserver 10.0.0.{i}\n")).collect();
+        let many = (0..50).map(|i| format!("nameserver 10.0.0.{i}\n")).collect::<Vec<_>>().concat();
         assert_eq!(servers(Some(&many), "").len(), NAMESERVERS_MAX);
     }
 

@@ -41,7 +41,7 @@ pub enum Table {
 }
 
 /// One message, reduced to what the search needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A network interface.
     Link(Link),
@@ -56,14 +56,12 @@ pub enum Message {
 }
 
 /// A network interface, from `RTM_NEWLINK`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The kernel's number for it.
     pub index: u32,
     /// `IFF_*` flags.
     pub flags: u32,
-    /// Its name.
-    pub name: String,
 }
 
 /// An address of an interface, from `RTM_NEWADDR`.
@@ -127,15 +125,10 @@ fn split_message(datagram: &[u8]) -> Result<(u16, &[u8], &[u8]), Malformed> {
 fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
     match kind {
         // RTM_NEWLINK: struct ifinfomsg.
-        16 => {
-            let name = attribute(body, 16, 3)?; // IFLA_IFNAME
-            let name = name.strip_suffix(b"\0").unwrap_or(name);
-            Ok(Message::Link(Link {
-                index: u32::from_ne_bytes(array(body, 4)?),
-                flags: u32::from_ne_bytes(array(body, 8)?),
-                name: String::from_utf8_lossy(name).into_owned(),
-            }))
-        }
+        16 => Ok(Message::Link(Link {
+            index: u32::from_ne_bytes(array(body, 4)?),
+            flags: u32::from_ne_bytes(array(body, 8)?),
+        })),
         // RTM_NEWADDR: struct ifaddrmsg.
         20 => {
             let [family, prefix_length, short_flags, _] = array(body, 0)?;
@@ -237,7 +230,7 @@ mod tests {
         assert_eq!(
             messages,
             [
-                Message::Link(Link { index: 2, flags: 0x11043, name: "eth0".into() }),
+                Message::Link(Link { index: 2, flags: 0x11043 }),
                 Message::Address(Address {
                     interface: 2,
                     address: [10, 0, 0, 5].into(),
@@ -257,8 +250,8 @@ mod tests {
     #[test]
     fn lengths_that_lie_end_the_reading() {
         assert_eq!(parse_messages(&[0; 64]), []);
-        let mut link = message(16, &[0; 16], &[(3, b"eth0\0")]);
-        link[32] = 3; // an attribute shorter than its own header
+        let mut link = message(20, &[2, 24, 0, 0, 2, 0, 0, 0], &[(2, &[10, 0, 0, 5])]);
+        link[24] = 3; // an attribute shorter than its own header
         assert_eq!(parse_messages(&link), [Message::Other]);
     }
 }

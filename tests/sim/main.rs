@@ -5,6 +5,7 @@
 //! sets how many random worlds are tried.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::missing_docs_in_private_items,

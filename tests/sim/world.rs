@@ -306,7 +306,7 @@ impl World {
 
     /// The network as netlink would show it.
     fn network(&self, is_up: bool) -> Network {
-        let link = Link { index: 2, flags: 0x11043, name: "eth0".into() };
+        let link = Link { index: 2, flags: 0x11043 };
         let addresses = if is_up { vec![(IpAddr::from([10, 0, 0, 99]), 24)] } else { Vec::new() };
         Network {
             interfaces: vec![Interface { link, addresses }],

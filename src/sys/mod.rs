@@ -2,6 +2,10 @@
 #![allow(unsafe_code, reason = "each block is one system call on memory we own")]
 #![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
 
+mod allocator;
+
+pub use allocator::Allocator;
+
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
