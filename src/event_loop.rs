@@ -31,11 +31,6 @@ const MDNS_HOPS: u32 = 255;
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
 /// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
 const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-/// Where the DNS servers stand, resolv.conf(5).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// The servers behind systemd-resolved's stub, systemd-resolved.service(8).
-const RESOLVED_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
-
 /// The monotonic clock since the start of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -150,24 +145,40 @@ impl<'a> EventLoop<'a> {
         })
     }
 
-    /// Runs the search to its end.
-    pub fn run(mut self, search: &mut Search) -> Outcome {
-        self.read_network(search);
+    /// Runs the search to its end; it has begun with `nameservers`.
+    pub fn run(mut self, search: &mut Search, nameservers: Vec<SocketAddr>) -> Outcome {
+        search.handle(self.clock.now(), Input::Tick);
+        let mut turn = self.drain(search);
+        if turn.is_ok() {
+            // Questions are on their way before the network is looked at.
+            self.read_network(nameservers, search);
+            turn = self.drain(search);
+        }
         loop {
-            let wait_until = loop {
-                match search.next_output() {
-                    Output::WaitUntil(at) => break at,
-                    Output::Finished(outcome) => {
-                        self.log.clear_progress();
-                        return outcome;
+            match turn {
+                Ok(wait_until) => {
+                    for ready in self.wait(wait_until) {
+                        self.handle_ready(ready, search);
                     }
-                    output => self.carry_out(output, search),
+                    search.handle(self.clock.now(), Input::Tick);
                 }
-            };
-            for ready in self.wait(wait_until) {
-                self.handle_ready(ready, search);
+                Err(outcome) => {
+                    self.log.clear_progress();
+                    return outcome;
+                }
             }
-            search.handle(self.clock.now(), Input::Tick);
+            turn = self.drain(search);
+        }
+    }
+
+    /// Does all that the search wants: until when it then waits, or how it has ended.
+    fn drain(&mut self, search: &mut Search) -> Result<Elapsed, Outcome> {
+        loop {
+            match search.next_output() {
+                Output::WaitUntil(at) => return Ok(at),
+                Output::Finished(outcome) => return Err(outcome),
+                output => self.carry_out(output, search),
+            }
         }
     }
 
@@ -232,13 +243,11 @@ impl<'a> EventLoop<'a> {
                 Err(_) => break,
             }
         }
-        self.read_network(search);
+        self.read_network(read_nameservers(&sys::interface_index), search);
     }
 
     /// Reads the network's state and tells the search.
-    fn read_network(&mut self, search: &mut Search) {
-        let index_of: &dyn Fn(&str) -> Option<u32> = &sys::interface_index;
-        let nameservers = read_nameservers(RESOLV_CONF, RESOLVED_RESOLV_CONF, index_of);
+    fn read_network(&mut self, nameservers: Vec<SocketAddr>, search: &mut Search) {
         let messages = self.dump_tables().unwrap_or_default();
         let network = Network::from_messages(messages, nameservers);
         search.handle(self.clock.now(), Input::Network(&network));
@@ -305,33 +314,25 @@ impl<'a> EventLoop<'a> {
         if events & POLLOUT != 0
             && let Some(conversation) = self.conversation(channel)
         {
-            match conversation.send_unsent() {
+            return match conversation.send_unsent() {
                 Ok(()) => search.handle(self.clock.now(), Input::Connected(channel)),
-                Err(error) => return self.fail(channel, &error, search),
-            }
-        }
-        for _ in 0..READS_PER_TURN_MAX {
-            let Some(conversation) = self.conversations.iter().find(|open| open.channel == channel)
-            else {
-                return;
+                Err(error) => self.fail(channel, &error, search),
             };
-            let is_stream = conversation.is_stream;
-            match (&conversation.socket).read(&mut self.buffer) {
-                Ok(count) => {
-                    // A datagram of no bytes says nothing; a stream's end says all.
-                    if count != 0 || is_stream {
-                        let bytes = self.buffer.get(..count).unwrap_or_default();
-                        search.handle(self.clock.now(), Input::Received(channel, bytes));
-                    }
-                }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
-                {
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.fail(channel, &error, search),
+        }
+        // One read a turn: the search may want the conversation closed after it.
+        let Some(conversation) = self.conversations.iter().find(|open| open.channel == channel)
+        else {
+            return;
+        };
+        match (&conversation.socket).read(&mut self.buffer) {
+            // A datagram of no bytes says nothing; a stream's end says all.
+            Ok(0) if !conversation.is_stream => {}
+            Ok(count) => {
+                let bytes = self.buffer.get(..count).unwrap_or_default();
+                search.handle(self.clock.now(), Input::Received(channel, bytes));
             }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => self.fail(channel, &error, search),
         }
     }
 
@@ -375,7 +376,9 @@ impl<'a> EventLoop<'a> {
                 self.mdns_socket(interface, family, true);
             }
             Output::OpenPacketSocket => self.open_packet_socket(search),
-            Output::ReadNetwork => self.read_network(search),
+            Output::ReadNetwork => {
+                self.read_network(read_nameservers(&sys::interface_index), search);
+            }
             Output::Note(note) => self.note(note),
             Output::WaitUntil(_) | Output::Finished(_) => {}
         }
@@ -541,6 +544,12 @@ const fn domain_of(family: Family) -> Domain {
         Family::V4 => Domain::IPV4,
         Family::V6 => Domain::IPV6,
     }
+}
+
+/// Whether reading again later may do.
+fn is_passing(error: &io::Error) -> bool {
+    use ErrorKind::{Interrupted, NotConnected, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted | NotConnected)
 }
 
 /// What an error means to the search.

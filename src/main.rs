@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_resolver::cli::{self, Command, Config, Environment, Report};
 use cache_resolver::event_loop::{Clock, EventLoop};
-use cache_resolver::facts::{Known, read_hosts, read_override, read_previous};
+use cache_resolver::facts::{Known, read_hosts, read_nameservers, read_override, read_previous};
 use cache_resolver::log::{Level, Log, Sink};
 use cache_resolver::model::{Elapsed, Outcome};
 use cache_resolver::output::{self, Files};
@@ -35,6 +35,7 @@ mod status {
 
 fn main() -> ExitCode {
     let clock = Clock::start();
+    sys::let_all_read();
     let environment = Environment {
         runtime_directory: std::env::var("RUNTIME_DIRECTORY").ok(),
         xdg_runtime_dir: std::env::var("XDG_RUNTIME_DIR").ok(),
@@ -63,7 +64,7 @@ fn run(config: &Config, clock: Clock) -> ExitCode {
     let mut log = Log::new(sink(), config.verbosity);
     let mut timeline = Timeline::default();
     let known = read_known(config, &mut log);
-    let outcome = match search(config, &known, clock, &mut timeline, &mut log) {
+    let outcome = match search(config, known, clock, &mut timeline, &mut log) {
         Ok(outcome) => outcome,
         Err(message) => {
             log.write(Level::Error, &message);
@@ -100,20 +101,20 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
         read_previous(&path, &sys::interface_index)
     });
     let hosts = read_hosts(HOSTS, &config.host);
-    Known { override_, previous, hosts }
+    Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }
 }
 
 /// Runs the search.
 fn search(
     config: &Config,
-    known: &Known,
+    known: Known,
     clock: Clock,
     timeline: &mut Timeline,
     log: &mut Log,
 ) -> Result<Outcome, String> {
-    let mut search = Search::new(config, known, sys::random_seed())
+    let mut search = Search::new(config, &known, sys::random_seed())
         .map_err(|_| format!("--host '{}': not a domain name", config.host))?;
-    Ok(EventLoop::new(clock, config, timeline, log)?.run(&mut search))
+    Ok(EventLoop::new(clock, config, timeline, log)?.run(&mut search, known.nameservers))
 }
 
 /// Writes the files and says so; false if that failed.

@@ -1,6 +1,6 @@
 //! The files that Nix and other programs read: rendered purely, replaced atomically.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -125,7 +125,8 @@ pub fn address_path(directory: &str, short_name: &str) -> String {
     [directory, "/", short_name, "-ip"].concat()
 }
 
-/// Puts the files into `directory`, which is made where it is missing.
+/// Puts the files into `directory`, which is made where it is missing. Their modes are subject to
+/// the umask (see [`let_all_read`](crate::sys::let_all_read)).
 ///
 /// Each file is replaced in one step and left alone if it is right already. A lock on the
 /// directory keeps the pair together when two runs end at the same time; `wait` sleeps for the
@@ -158,9 +159,7 @@ fn create_directory(directory: &str) -> io::Result<()> {
     if fs::metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
-    // The umask of a login shell or an initrd must not hide it from ordinary users.
-    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
 }
 
 /// Locks the directory itself, so that no lock file is left behind.
@@ -190,9 +189,7 @@ fn replace_file(path: &str, content: &str) -> io::Result<()> {
     if is_right(path, content) {
         return Ok(());
     }
-    // The directory's lock is ours, so whatever has this name was left by a run that died.
     let temporary = [path, ".new"].concat();
-    remove_file(&temporary)?;
     let written = write_file(&temporary, content).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to tell.
@@ -212,9 +209,16 @@ fn is_right(path: &str, content: &str) -> bool {
 
 /// Writes a new file and brings it to the disk.
 fn write_file(path: &str, content: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    let create = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    let mut file = match create() {
+        // The directory's lock is ours, so this was left by a run that died.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create()?
+        }
+        result => result?,
+    };
     file.write_all(content.as_bytes())?;
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     file.sync_all()
 }
 

@@ -75,14 +75,19 @@ impl Search {
         let local_name = Name::from_text(&[config.short_name(), ".local"].concat())?;
         let mut random = Random::new(seed);
         let mdns = Mdns::new(local_name, config.port, &mut random);
+        let mut dns = Dns::new(name, config.port, random);
+        let methods = if exclusive { Methods::NONE } else { config.methods };
+        if methods.contains(Origin::Dns) {
+            dns.ask(Elapsed::START, &known.nameservers, &mut effects);
+        }
         Ok(Self {
-            methods: if exclusive { Methods::NONE } else { config.methods },
+            methods,
             ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
             network: Network::default(),
             up_since: None,
             came_up_late: false,
             read_at: Elapsed::START + READ_INTERVAL,
-            dns: Dns::new(name, config.port, random),
+            dns,
             mdns,
             frontier: Frontier::default(),
             verify: Verify::new(&config.path, config.host.clone()),

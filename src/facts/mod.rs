@@ -18,7 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use lines::for_each_line;
 
-/// Leads that the host's own files hold, read once at the start.
+/// What the host's own files hold, read once at the start: the search begins with it at once, even
+/// before it has looked at the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// What the user ordered.
@@ -27,6 +28,8 @@ pub struct Known {
     pub previous: Option<(IpAddr, u32)>,
     /// What the hosts file says of the name.
     pub hosts: Vec<IpAddr>,
+    /// The DNS servers in resolv.conf.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// Looks up an interface's index by its name.

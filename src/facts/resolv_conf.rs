@@ -8,18 +8,23 @@ use crate::wire::dns::DNS_PORT;
 
 /// Servers asked; others stop at three, which loses the one that knows.
 pub const NAMESERVERS_MAX: usize = 8;
+/// Where the DNS servers stand.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The servers behind systemd-resolved's stub, systemd-resolved.service(8).
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 /// Where systemd-resolved listens. It may answer no for a name that a server behind it knows.
 const RESOLVED_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
 /// What resolv.conf(5) says when no server is named.
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The servers that `resolv_conf` names, then, behind the stub, those that `behind_stub` names.
+/// The DNS servers of this host, never none.
 #[must_use]
-pub fn read_nameservers(
-    resolv_conf: &str,
-    behind_stub: &str,
-    index_of: IndexOf,
-) -> Vec<SocketAddr> {
+pub fn read_nameservers(index_of: IndexOf) -> Vec<SocketAddr> {
+    read_from(RESOLV_CONF, BEHIND_STUB, index_of)
+}
+
+/// The servers that `resolv_conf` names, then, behind the stub, those that `behind_stub` names.
+fn read_from(resolv_conf: &str, behind_stub: &str, index_of: IndexOf) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     let mut read = |path| {
         // No file, no servers in it.
@@ -72,7 +77,7 @@ mod tests {
         }
         std::fs::write(&stub, behind_stub).unwrap();
         let index_of = |name: &str| (name == "eth0").then_some(7);
-        read_nameservers(&file, &stub, &index_of).iter().map(ToString::to_string).collect()
+        read_from(&file, &stub, &index_of).iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -105,6 +105,22 @@ unsafe impl GlobalAlloc for Allocator {
         }
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: one thread, and the reference does not outlive the statement.
+        let is_fresh = unsafe {
+            (*self.0.get()).free.get(list_for(layout)).is_some_and(|first| first.is_null())
+        };
+        // SAFETY: the caller keeps alloc's contract; a new block has room for its layout.
+        unsafe {
+            let block = self.alloc(layout);
+            // What the kernel gives is zero already, and costs nothing until it is touched.
+            if !is_fresh && !block.is_null() {
+                block.write_bytes(0, layout.size());
+            }
+            block
+        }
+    }
+
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: as above.
         let state = unsafe { &mut *self.0.get() };

@@ -78,7 +78,7 @@ pub fn stop_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// A route netlink socket that tells of changes to links, addresses and default routes.
+/// A route netlink socket: one to ask with, or, with `groups`, one that tells of changes.
 ///
 /// # Errors
 /// Whatever socket(2) and bind(2) give.
@@ -88,11 +88,13 @@ pub fn netlink(groups: u32) -> io::Result<Socket> {
         Type::RAW.nonblocking().cloexec(),
         Some(libc::NETLINK_ROUTE.into()),
     )?;
-    // SAFETY: all-zero is a valid sockaddr_nl.
-    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-    address.nl_groups = groups;
-    bind(&socket, &address)?;
+    if groups != 0 {
+        // SAFETY: all-zero is a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = groups;
+        bind(&socket, &address)?;
+    }
     Ok(socket)
 }
 
@@ -252,6 +254,13 @@ pub fn stderr_is_kernel_log() -> bool {
         status.st_mode & libc::S_IFMT == libc::S_IFCHR
             && (libc::major(device), libc::minor(device)) == KMSG_DEVICE
     }
+}
+
+/// Sets the umask to 022: that of a login shell or an initrd must not hide our files from the Nix
+/// of ordinary users.
+pub fn let_all_read() {
+    // SAFETY: the call cannot fail and touches no memory.
+    unsafe { libc::umask(0o022) };
 }
 
 /// The number of the user whose rights we have.

@@ -369,6 +369,7 @@ pub fn config(budget: &str) -> Config {
 /// winner only if that is a cache.
 pub fn run(world: &mut World, context: &str) -> End {
     let config = config(world.budget);
+    world.known.nameservers = world.servers.iter().map(|(server, ..)| *server).collect();
     let mut search = Search::new(&config, &world.known, world.dice.0).unwrap();
     let mut run = Run {
         world,
@@ -388,6 +389,10 @@ pub fn run(world: &mut World, context: &str) -> End {
         run.schedule_at(at, Event::Stop);
     }
     run.is_up = run.world.network_changes[0] == (Elapsed::START, true);
+    search.handle(run.now, Input::Tick);
+    if let Err(outcome) = run.drain(&mut search) {
+        return run.judge(outcome, config.budget);
+    }
     search.handle(run.now, Input::Network(&run.world.network(run.is_up)));
     for _ in 0..STEPS_MAX {
         let wait_until = match run.drain(&mut search) {

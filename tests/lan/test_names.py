@@ -1,0 +1,214 @@
+"""Found by name, through real daemons."""
+
+import time
+
+import pytest
+
+FALLBACK = (
+    "# Written by cache-resolver. No local cache answered.\n"
+    "substituters = https://cache.nixos.org\n"
+)
+
+
+def assert_found(result, cache, origin):
+    """The cache was found and both files say so."""
+    assert result.address == cache.address, result.log
+    url = f"http://{cache.address}:9999/system?priority=30"
+    assert f"substituters = {url} https://cache.nixos.org\n" in result.nix_conf
+    assert f"by {origin} in" in result.log
+
+
+def assert_not_found(result, seconds):
+    """Nothing was found, soon enough."""
+    assert result.address is None and result.nix_conf == FALLBACK, result.log
+    assert result.seconds < seconds, result.log
+
+
+def test_a_record(cache, router, client):
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    assert_found(client.resolve(), cache, "dns")
+
+
+def test_aaaa_record(lan, router):
+    cache = lan.host("cache", 141, ipv6=True)
+    client = lan.host("client", 50, ipv6=True)
+    client.write_etc("resolv.conf", f"nameserver {router.address}\n")
+    for host, address in ((cache, "fd77::141"), (client, "fd77::50")):
+        host.run("ip", "address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    cache.serve_cache()
+    router.serve_dns("--local=/lan/", "--host-record=waterbug.lan,fd77::141")
+    result = client.resolve()
+    assert result.address == "fd77::141", result.log
+    assert "http://[fd77::141]:9999/system?priority=30 " in result.nix_conf
+
+
+def test_cname_record(cache, router, client):
+    router.serve_dns("--local=/lan/", "--cname=waterbug.lan,hive.lan",
+                     f"--host-record=hive.lan,{cache.address}")
+    assert_found(client.resolve(), cache, "dns")
+
+
+def test_aaaa_refused(cache, router, client):
+    # Without --local dnsmasq has nobody to ask for AAAA and refuses.
+    router.serve_dns(f"--host-record=waterbug.lan,{cache.address}")
+    assert_found(client.resolve(), cache, "dns")
+
+
+def test_truncated_answer_comes_by_tcp(lan, cache, router, client):
+    numbers = range(150, 200)
+    for number in numbers:
+        cache.add_address(lan.network[number])
+    router.serve_dns("--local=/lan/",
+                     *(f"--host-record=waterbug.lan,{lan.network[number]}" for number in numbers))
+    result = client.resolve("--methods", "dns")
+    assert result.address in {str(lan.network[number]) for number in numbers}, result.log
+
+
+def test_second_server_knows_what_the_first_denies(lan, cache, router, client):
+    second = lan.host("second", 2)
+    router.serve_dns("--local=/lan/")
+    second.serve_unbound(f"waterbug.lan. A {cache.address}")
+    client.write_etc("resolv.conf", f"nameserver {router.address}\nnameserver {second.address}\n")
+    assert_found(client.resolve(), cache, "dns")
+
+
+def test_hosts_file(cache, client):
+    client.write_etc("hosts", f"127.0.0.1 localhost\n{cache.address}\twaterbug.lan waterbug\n")
+    assert_found(client.resolve(), cache, "hosts")
+
+
+def test_avahi_without_dns(cache, client):
+    cache.announce_by_avahi()
+    assert_found(client.resolve(), cache, "mdns")
+
+
+def test_zeroconf_without_dns(cache, client):
+    cache.announce_by_zeroconf()
+    assert_found(client.resolve(), cache, "mdns")
+
+
+def test_avahi_behind_a_default_drop_firewall(cache, client):
+    client.drop_by_default()
+    cache.announce_by_avahi()
+    assert_found(client.resolve("--methods", "mdns"), cache, "mdns")
+
+
+def test_the_firewall_does_drop(cache, client):
+    """Without the packet socket the same search hears nothing: the test above tests something."""
+    client.drop_by_default()
+    cache.announce_by_avahi()
+    result = client.resolve("--methods", "mdns", user=65534)
+    assert_not_found(result, 2.5)
+    assert "needs CAP_NET_RAW" in result.log
+
+
+def test_mdns_over_ipv6_alone(lan):
+    cache = lan.host("cache", ipv6=True)
+    client = lan.host("client", ipv6=True)
+    cache.serve_cache()
+    cache.announce_by_avahi()
+    result = client.resolve("--budget", "5")
+    assert result.address.startswith("fe80::") and result.address.endswith("%eth0"), result.log
+    assert "%25eth0]:9999/system?priority=30 " in result.nix_conf
+
+
+def test_nothing_there_and_dns_says_so(router, client):
+    router.serve_dns("--local=/lan/")
+    assert_not_found(client.resolve(), 4.5)
+
+
+def test_nothing_there_and_dns_is_silent(lan, router, client):
+    router.run("nft", "-f", "-", input="table inet f { chain input "
+               "{ type filter hook input priority 0; udp dport 53 drop\n}\n}\n")
+    assert_not_found(client.resolve(), 5.5)
+
+
+def test_dns_that_lies(cache, router, client):
+    """A public address is not even tried; a private one without a cache costs nothing."""
+    router.serve_dns("--local=/lan/", "--host-record=waterbug.lan,203.0.113.9")
+    result = client.resolve("--methods", "dns")
+    assert_not_found(result, 1)
+    assert "203.0.113.9:9999 is neither private nor on-link" in result.log
+    client.write_etc("resolv.conf", f"nameserver {cache.address}\n")
+    cache.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{router.address}")
+    result = client.resolve("--methods", "dns")
+    assert_not_found(result, 1)
+    assert "refuses connections" in result.log
+
+
+def test_attic_with_allowed_hosts(lan, router, client):
+    """nginx plays a server that answers to its name alone, as attic does."""
+    cache = lan.host("cache", 141)
+    cache.serve_cache(extra='if ($http_host != "waterbug.lan:9999") { return 400; }')
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    result = client.resolve()
+    assert result.address == cache.address, result.log
+    assert "http://waterbug.lan:9999/system?priority=30 " in result.nix_conf
+
+
+def test_two_interfaces(lan, cache, client):
+    """A name answers on the second of two links."""
+    client.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "nobody")
+    for interface in ("eth1", "nobody"):
+        client.run("ip", "link", "set", interface, "up")
+    client.run("ip", "address", "add", "10.78.0.1/24", "dev", "eth1")
+    cache.announce_by_avahi()
+    assert_found(client.resolve("--methods", "mdns"), cache, "mdns")
+
+
+def test_garbage_from_the_dns_port(cache, client, router):
+    """Noise, then silence: the budget holds and mDNS still wins."""
+    router.start("/usr/bin/python3", "-c", (
+        "import socket, os\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "s.bind(('0.0.0.0', 53))\n"
+        "while True:\n"
+        "    query, peer = s.recvfrom(2000)\n"
+        "    for reply in (b'', os.urandom(400), query, query[:2] + b'\\x81\\x80' + b'\\xff' * 60):\n"
+        "        s.sendto(reply, peer)\n"))
+    router.wait_for_port(53, "u")
+    assert_not_found(client.resolve("--methods", "dns"), 4.5)
+    cache.announce_by_avahi()
+    assert_found(client.resolve(), cache, "mdns")
+
+
+def test_unprivileged(cache, router, client):
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    assert_found(client.resolve(user=65534), cache, "dns")
+
+
+def test_a_second_run_confirms_the_first(cache, router, client):
+    dns = router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    assert_found(client.resolve(), cache, "dns")
+    router.stop(dns)
+    assert_found(client.resolve(), cache, "previous")
+    # The cache dies: the next run says so.
+    cache.stop(cache.nginx)
+    assert_not_found(client.resolve(), 5)
+
+
+@pytest.mark.parametrize("seconds", [0, 2, 5])
+def test_the_network_comes_late(lan, cache, router, seconds):
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    client = lan.host("client", 50, plugged=False)
+    client.write_etc("resolv.conf", f"nameserver {router.address}\n")
+    started = time.monotonic()
+    process = client.start(*program_words(client))
+    time.sleep(seconds)
+    client.plug()
+    assert process.wait(12) == 0
+    assert (client.directory / "out/waterbug-ip").read_text() == f"{cache.address}\n"
+    assert time.monotonic() - started < seconds + 1.5
+
+
+def test_the_network_never_comes(lan):
+    client = lan.host("client", plugged=False)
+    result = client.resolve("--budget", "2", check=False)
+    assert (result.status, result.nix_conf) == (75, FALLBACK)
+    assert 1.7 < result.seconds < 2.2
+
+
+def program_words(host):
+    """The command line for a run in the background."""
+    from lan import PROGRAM
+    return [PROGRAM, "--output-dir", host.directory / "out"]

@@ -1,0 +1,102 @@
+"""Real Nix with the nix.conf that was written."""
+
+import pathlib
+
+import pytest
+
+PRIORITIES = {"cache": 41, "upstream": 40}
+
+
+@pytest.fixture(scope="module")
+def binary_cache(tmp_path_factory):
+    """A signed store path in a binary cache: its path, the cache's directory and the public key."""
+    from lan import sh
+    directory = tmp_path_factory.mktemp("binary-cache")
+    nix = ("nix", "--extra-experimental-features", "nix-command")
+    secret = directory / "secret"
+    secret.write_text(sh(*nix, "key", "generate-secret", "--key-name", "test-1").stdout)
+    public = sh(*nix, "key", "convert-secret-to-public", input=secret.read_text()).stdout
+    content = directory / "content"
+    content.write_text("hello from the cache\n" * 1000)
+    store = f"local?root={directory}/store"
+    path = sh(*nix, "store", "add-file", "--store", store, content).stdout.strip()
+    sh(*nix, "store", "sign", "--store", store, "--key-file", secret, path)
+    sh(*nix, "copy", "--from", store, "--to", f"file://{directory}/cache", path)
+    return path, directory / "cache", public
+
+
+@pytest.fixture
+def network(lan, client, binary_cache):
+    """A cache and an upstream with the same path, of which Nix by itself prefers the upstream."""
+    path, content, public = binary_cache
+    hosts = {}
+    for number, (name, priority) in enumerate(PRIORITIES.items(), start=141):
+        host = hosts[name] = lan.host(name, number)
+        root = host.directory / "cache"
+        sh_copy(content, root)
+        (root / "nix-cache-info").write_text(
+            f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
+        host.serve_cache(root)
+    return client, hosts["cache"], hosts["upstream"], path, public
+
+
+def sh_copy(source, target):
+    """Copies a tree."""
+    import shutil
+    shutil.copytree(source, target)
+
+
+def realise(client, path, public, nix_conf):
+    """Has a fresh Nix fetch the path: from where, and did it get it."""
+    home = client.directory / "nix"
+    (home / "etc").mkdir(parents=True, exist_ok=True)
+    (home / "etc/nix.conf").write_text(
+        f"trusted-public-keys = {public}\nsandbox = false\nbuild-users-group =\n"
+        f"!include {nix_conf}\n")
+    environment = {
+        "PATH": "/usr/bin:/bin", "HOME": str(home), "NIX_CONF_DIR": str(home / "etc"),
+        "NIX_CACHE_HOME": str(home / "cache"), "XDG_CACHE_HOME": str(home / "cache"),
+        "NIX_REMOTE": f"local?root={home}/root",
+    }
+    result = client.run("nix-store", "-r", path, env=environment, check=False)
+    copied = (home / "root").joinpath(*pathlib.Path(path).parts[1:]).exists()
+    assert copied == (result.returncode == 0), result.stderr
+    return result.stderr if copied else None
+
+
+def upstream_url(upstream):
+    """How the client would know the upstream."""
+    return f"http://{upstream.address}:9999/system"
+
+
+def test_the_lan_cache_is_asked_first(network):
+    client, cache, upstream, path, public = network
+    cache.announce_by_avahi()
+    client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
+    log = realise(client, path, public, client.directory / "out/nix.conf")
+    assert f"from 'http://{cache.address}:9999/system'" in log.replace("?priority=30", "")
+
+
+def test_without_the_priority_it_would_not_be(network):
+    client, cache, upstream, path, public = network
+    nix_conf = client.directory / "without-priority.conf"
+    nix_conf.write_text(
+        f"substituters = http://{cache.address}:9999/system {upstream_url(upstream)}\n")
+    log = realise(client, path, public, nix_conf)
+    assert f"from '{upstream_url(upstream)}'" in log
+
+
+def test_the_upstream_serves_when_ours_is_not_there(network):
+    client, cache, upstream, path, public = network
+    client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
+    log = realise(client, path, public, client.directory / "out/nix.conf")
+    assert f"from '{upstream_url(upstream)}'" in log
+
+
+def test_the_upstream_serves_when_ours_dies_after_the_choice(network):
+    client, cache, upstream, path, public = network
+    cache.announce_by_avahi()
+    client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
+    cache.stop(cache.nginx)
+    log = realise(client, path, public, client.directory / "out/nix.conf")
+    assert f"from '{upstream_url(upstream)}'" in log
