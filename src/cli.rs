@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 
+use crate::facts::Prefix;
 use crate::model::{Methods, Origin};
 use crate::wire::dns::Name;
 
@@ -26,7 +27,10 @@ Usage: cache-resolver [OPTIONS]
                     or $XDG_RUNTIME_DIR/cache-resolver]
   --override FILE   [/etc/cache-resolver/<first label>-override]
   --budget SECONDS  hard limit for the whole run, 0.1-60  [10]
-  --methods LIST    of previous,hosts,dns,mdns            [all]
+  --methods LIST    of previous,hosts,dns,mdns,gateway,neighbours,ping,sweep [all]
+  --sweep CIDR      sweep this as well (private ranges only); repeatable
+  --sweep-rate N    probes a second                       [128]
+  --sweep-limit N   addresses at most                     [1022]
   --dry-run         print nix.conf, write nothing
   --explain         print what each method did, and when
   --json            the same as one JSON object
@@ -40,6 +44,10 @@ const HOST_MAX: usize = 253;
 const SETTINGS_MAX: usize = 64;
 /// Upstreams that may be given; Nix asks every one for every path.
 const UPSTREAMS_MAX: usize = 64;
+/// Networks that may be named to be swept.
+const SWEEP_MAX: usize = 16;
+/// Probes in a second: more than a gigabit switch passes on to every port is of no use.
+const SWEEP_RATE_MAX: u32 = 100_000;
 /// The shortest and longest budget, in milliseconds.
 const BUDGET_RANGE: std::ops::RangeInclusive<u64> = 100..=60_000;
 
@@ -68,6 +76,12 @@ pub struct Config {
     pub budget: Duration,
     /// The methods to use.
     pub methods: Methods,
+    /// Networks to sweep besides our own.
+    pub sweep: Vec<Prefix>,
+    /// Probes of the sweep in a second.
+    pub sweep_rate: u32,
+    /// Probes of the sweep at most.
+    pub sweep_limit: u32,
     /// Print nix.conf instead of writing it.
     pub dry_run: bool,
     /// How the run is reported on standard output.
@@ -148,6 +162,9 @@ pub fn parse(
         override_file: String::new(),
         budget: Duration::from_secs(10),
         methods: Methods::all(),
+        sweep: Vec::new(),
+        sweep_rate: 128,
+        sweep_limit: 1022,
         dry_run: false,
         report: Report::None,
         verbosity: Verbosity::Normal,
@@ -169,9 +186,7 @@ pub fn parse(
             "explain" if config.report == Report::None => config.report = Report::Text,
             "explain" => {}
             "json" => config.report = Report::Json,
-            "watch" | "sweep" | "sweep-rate" | "sweep-limit" => {
-                return Err(format!("--{option} is not in this version yet"));
-            }
+            "watch" => return Err("--watch is not in this version yet".to_owned()),
             _ if VALUED.contains(&option.as_str()) => {
                 let value = parser.value().map_err(refuse_argument)?;
                 let value = value.into_string().map_err(|_| format!("--{option}: not UTF-8"))?;
@@ -191,7 +206,7 @@ pub fn parse(
 }
 
 /// The options that take a value.
-const VALUED: [&str; 10] = [
+const VALUED: [&str; 13] = [
     "host",
     "port",
     "path",
@@ -202,6 +217,9 @@ const VALUED: [&str; 10] = [
     "override",
     "budget",
     "methods",
+    "sweep",
+    "sweep-rate",
+    "sweep-limit",
 ];
 
 /// What the parser of arguments does not like, in words.
@@ -263,6 +281,21 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
         "output-dir" | "override" if value.is_empty() => return refuse("empty path"),
         "output-dir" => config.output_dir = Some(value),
         "override" => config.override_file = value,
+        "sweep" => match Prefix::parse(&value) {
+            Some(prefix) if config.sweep.len() < SWEEP_MAX => config.sweep.push(prefix),
+            Some(_) => return refuse("too many networks"),
+            None => {
+                return refuse("not a network within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16");
+            }
+        },
+        "sweep-rate" => match parse_number(&value) {
+            Some(rate @ 1..=SWEEP_RATE_MAX) => config.sweep_rate = rate,
+            _ => return refuse("not a number of probes a second, 1 to 100000"),
+        },
+        "sweep-limit" => match parse_number(&value) {
+            Some(limit) => config.sweep_limit = limit,
+            None => return refuse("not a number of addresses"),
+        },
         "budget" => match parse_millis(&value).filter(|millis| BUDGET_RANGE.contains(millis)) {
             Some(millis) => config.budget = Duration::from_millis(millis),
             None => return refuse("not a number of seconds, 0.1 to 60"),
@@ -283,7 +316,7 @@ fn parse_host(value: &str) -> Option<String> {
     let is_name = host.len() <= HOST_MAX
         && Name::from_text(&host).is_ok()
         && host.split('.').all(is_label)
-        && !host.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
+        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     is_name.then_some(host)
 }
 
@@ -318,9 +351,6 @@ fn parse_methods(value: &str) -> Result<Methods, String> {
         methods = match (word, method) {
             ("all", _) => Methods::all(),
             (_, Some(method)) => methods.with(method),
-            ("gateway" | "neighbours" | "ping" | "sweep", _) => {
-                return Err(format!("--methods: {word} is not in this version yet"));
-            }
             _ => {
                 let words = Origin::METHODS.map(Origin::word).join(",");
                 return Err(format!("--methods '{word}': not one of {words}"));
@@ -430,7 +460,10 @@ mod tests {
             ("--setting substituters=x", "--upstream"),
             ("--setting a=b#c", "--setting 'a=b#c'"),
             ("--methods dns,nis", "--methods 'nis'"),
-            ("--methods sweep", "not in this version"),
+            ("--sweep 8.8.8.0/24", "--sweep '8.8.8.0/24'"),
+            ("--sweep 100.64.0.0/10", "--sweep '100.64.0.0/10'"),
+            ("--sweep-rate 0", "--sweep-rate '0'"),
+            ("--sweep-limit -1", "--sweep-limit"),
             ("--watch", "not in this version"),
             ("--nonsense", "--nonsense"),
             ("-x", "-x"),

@@ -2,22 +2,25 @@
 //! tells it what happened.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use libc::{POLLIN, POLLOUT};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::cli::Config;
 use crate::facts::{Network, read_nameservers};
 use crate::log::{Level, Log};
-use crate::model::{Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Note, Outcome, Output};
+use crate::model::{
+    Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Note, Outcome, Output, with_scope,
+};
 use crate::report::{Timeline, describe};
 use crate::search::Search;
+use crate::sockets::{PingSocket, open_mdns_asker, open_mdns_listener, open_ping_socket};
 use crate::sys;
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
-use crate::wire::ip::parse_udp;
+use crate::wire::ip;
 use crate::wire::netlink::{Message, Table, compose_dump, parse_messages};
 
 /// Bytes read at a time: more than any DNS answer without EDNS, and what netlink sends at most.
@@ -26,8 +29,6 @@ const RECEIVE_MAX: usize = 32 * 1024;
 const READS_PER_TURN_MAX: usize = 32;
 /// How often a person sees the progress line move.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// Hops of a multicast DNS packet. RFC 6762 §11.
-const MDNS_HOPS: u32 = 255;
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
 /// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
 const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -67,8 +68,10 @@ pub struct EventLoop<'a> {
     conversations: Vec<Conversation>,
     /// The sockets of multicast DNS.
     mdns_sockets: Vec<MdnsSocket>,
-    /// Hears what a firewall drops.
-    packet_socket: Option<Socket>,
+    /// The sockets that ping, one for each family.
+    ping_sockets: Vec<PingSocket>,
+    /// Hears what a firewall drops, and asks by ARP; tried once.
+    packet_socket: Option<io::Result<Socket>>,
     /// For whatever comes in.
     buffer: Vec<u8>,
 }
@@ -108,8 +111,10 @@ enum Ready {
     Packet,
     /// A multicast DNS socket, by its place in the list.
     Mdns(usize),
-    /// A conversation, and what it is ready for.
-    Conversation(Channel, i16),
+    /// A socket that pings, by its place in the list.
+    Ping(usize),
+    /// A conversation.
+    Conversation(Channel),
 }
 
 impl<'a> EventLoop<'a> {
@@ -140,6 +145,7 @@ impl<'a> EventLoop<'a> {
             changes: changes.ok(),
             conversations: Vec::new(),
             mdns_sockets: Vec::new(),
+            ping_sockets: Vec::new(),
             packet_socket: None,
             buffer: vec![0; RECEIVE_MAX],
         })
@@ -190,33 +196,35 @@ impl<'a> EventLoop<'a> {
             self.log.progress(now, &self.config.host);
             timeout = timeout.min(PROGRESS_INTERVAL);
         }
-        let mut waiting = vec![(Ready::Signal, self.signals.as_raw_fd(), POLLIN)];
-        waiting.extend(
-            self.changes.as_ref().map(|socket| (Ready::Change, socket.as_raw_fd(), POLLIN)),
-        );
-        waiting.extend(
-            self.packet_socket.as_ref().map(|socket| (Ready::Packet, socket.as_raw_fd(), POLLIN)),
-        );
-        let mdns_sockets = self.mdns_sockets.iter().enumerate();
-        waiting.extend(
-            mdns_sockets.map(|(index, mdns)| (Ready::Mdns(index), mdns.socket.as_raw_fd(), POLLIN)),
-        );
-        waiting.extend(self.conversations.iter().map(Conversation::waits_for));
-        let mut descriptors: Vec<_> = waiting
-            .iter()
-            .map(|(_, descriptor, events)| sys::pollfd(*descriptor, *events))
-            .collect();
+        let mut waiting = Vec::new();
+        let mut descriptors = Vec::new();
+        let mut watch = |ready, descriptor: RawFd, events| {
+            waiting.push(ready);
+            descriptors.push(sys::pollfd(descriptor, events));
+        };
+        watch(Ready::Signal, self.signals.as_raw_fd(), POLLIN);
+        if let Some(socket) = &self.changes {
+            watch(Ready::Change, socket.as_raw_fd(), POLLIN);
+        }
+        if let Some(Ok(socket)) = &self.packet_socket {
+            watch(Ready::Packet, socket.as_raw_fd(), POLLIN);
+        }
+        for (index, mdns) in self.mdns_sockets.iter().enumerate() {
+            watch(Ready::Mdns(index), mdns.socket.as_raw_fd(), POLLIN);
+        }
+        for (index, ping) in self.ping_sockets.iter().enumerate() {
+            watch(Ready::Ping(index), ping.socket.as_raw_fd(), POLLIN);
+        }
+        for Conversation { channel, socket, unsent, .. } in &self.conversations {
+            let events = if unsent.is_empty() { POLLIN } else { POLLOUT };
+            watch(Ready::Conversation(*channel), socket.as_raw_fd(), events);
+        }
         if let Err(error) = sys::poll(&mut descriptors, timeout) {
             self.log.write(Level::Error, &format!("cannot poll: {error}"));
         }
-        let polled = waiting.iter().zip(&descriptors);
-        let ready = polled.filter(|(_, descriptor)| descriptor.revents != 0);
-        ready
-            .map(|((ready, ..), descriptor)| match *ready {
-                Ready::Conversation(channel, _) => Ready::Conversation(channel, descriptor.revents),
-                other => other,
-            })
-            .collect()
+        let mut polled = descriptors.iter();
+        waiting.retain(|_| polled.next().is_some_and(|descriptor| descriptor.revents != 0));
+        waiting
     }
 
     /// Tells the search what a ready descriptor has.
@@ -226,9 +234,8 @@ impl<'a> EventLoop<'a> {
             Ready::Change => self.handle_change(search),
             Ready::Packet => self.handle_packets(search),
             Ready::Mdns(index) => self.handle_mdns(index, search),
-            Ready::Conversation(channel, events) => {
-                self.handle_conversation(channel, events, search);
-            }
+            Ready::Ping(index) => self.handle_ping(index, search),
+            Ready::Conversation(channel) => self.handle_conversation(channel, search),
         }
     }
 
@@ -250,14 +257,14 @@ impl<'a> EventLoop<'a> {
     fn read_network(&mut self, nameservers: Vec<SocketAddr>, search: &mut Search) {
         let messages = self.dump_tables().unwrap_or_default();
         let network = Network::from_messages(messages, nameservers);
-        search.handle(self.clock.now(), Input::Network(&network));
+        search.handle(self.clock.now(), Input::Network(network));
     }
 
     /// Asks the kernel for its tables. The answers are made as they are read: nothing waits.
     fn dump_tables(&mut self) -> io::Result<Vec<Message>> {
         let mut socket = sys::netlink(0)?;
         let mut messages = Vec::new();
-        for table in [Table::Links, Table::Addresses, Table::Routes] {
+        for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
             socket.write_all(&compose_dump(table))?;
             while messages.last() != Some(&Message::Done) {
                 let count = socket.read(&mut self.buffer)?;
@@ -271,20 +278,49 @@ impl<'a> EventLoop<'a> {
     /// Reads the packet socket.
     fn handle_packets(&mut self, search: &mut Search) {
         for _ in 0..READS_PER_TURN_MAX {
-            let Some(socket) = &self.packet_socket else { return };
-            let Ok((count, interface)) = sys::receive_packet(socket, &mut self.buffer) else {
+            let Some(Ok(socket)) = &self.packet_socket else { return };
+            let Ok((count, interface, is_arp)) = sys::receive_packet(socket, &mut self.buffer)
+            else {
                 return;
             };
             let packet = self.buffer.get(..count).unwrap_or_default();
-            if let Ok(datagram) = parse_udp(packet) {
-                let datagram = MdnsDatagram {
-                    interface,
-                    source: datagram.source,
-                    multicast: datagram.destination.is_multicast(),
-                    payload: datagram.payload,
-                };
-                search.handle(self.clock.now(), Input::Mdns(datagram));
+            let now = self.clock.now();
+            if is_arp {
+                search.handle(now, Input::Arp(interface, packet));
+                continue;
             }
+            let Ok(packet) = ip::parse(packet) else { continue };
+            let source = with_scope(SocketAddr::new(packet.source, 0), interface);
+            match packet.protocol {
+                ip::PROTOCOL_UDP => {
+                    let Ok(datagram) = ip::parse_udp(packet.payload) else { continue };
+                    let datagram = MdnsDatagram {
+                        interface,
+                        source: SocketAddr::new(packet.source, datagram.source_port),
+                        multicast: packet.destination.is_multicast(),
+                        payload: datagram.payload,
+                    };
+                    search.handle(now, Input::Mdns(datagram));
+                }
+                ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => {
+                    search.handle(now, Input::Icmp(source, packet.payload));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads a socket that pings.
+    fn handle_ping(&mut self, index: usize, search: &mut Search) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(ping) = self.ping_sockets.get(index) else { return };
+            let Ok((count, mut source)) = ping.socket.recv_from(&mut self.buffer) else { return };
+            source.set_port(0);
+            let mut message = self.buffer.get(..count).unwrap_or_default();
+            if ping.has_ip_header {
+                message = ip::parse(message).map_or(&[], |packet| packet.payload);
+            }
+            search.handle(self.clock.now(), Input::Icmp(source, message));
         }
     }
 
@@ -310,9 +346,9 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Sends, reads or gives up a conversation.
-    fn handle_conversation(&mut self, channel: Channel, events: i16, search: &mut Search) {
-        if events & POLLOUT != 0
-            && let Some(conversation) = self.conversation(channel)
+    fn handle_conversation(&mut self, channel: Channel, search: &mut Search) {
+        if let Some(conversation) = self.conversation(channel)
+            && !conversation.unsent.is_empty()
         {
             return match conversation.send_unsent() {
                 Ok(()) => search.handle(self.clock.now(), Input::Connected(channel)),
@@ -375,7 +411,22 @@ impl<'a> EventLoop<'a> {
             Output::ListenMulticast { interface, family } => {
                 self.mdns_socket(interface, family, true);
             }
+            Output::AskDirectly { host, interface, question } => {
+                if let Some(mdns) = self.mdns_socket(interface, Family::of(host.ip()), false) {
+                    // A neighbour that is gone stays silent.
+                    let _ = mdns.socket.send_to(&question, host);
+                }
+            }
             Output::OpenPacketSocket => self.open_packet_socket(search),
+            Output::AskArp { interface, packet } => {
+                if let Some(Ok(socket)) = &self.packet_socket
+                    && let Err(error) = sys::send_arp(socket, interface, &packet)
+                    && matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN))
+                {
+                    search.handle(self.clock.now(), Input::Congested(interface));
+                }
+            }
+            Output::Ping { target, message } => self.ping(target, &message),
             Output::ReadNetwork => {
                 self.read_network(read_nameservers(&sys::interface_index), search);
             }
@@ -458,30 +509,39 @@ impl<'a> EventLoop<'a> {
         self.mdns_sockets.iter().find(|mdns| is_it(mdns))
     }
 
-    /// Opens the packet socket, if we may.
+    /// Opens the packet socket, once, if we may.
     fn open_packet_socket(&mut self, search: &mut Search) {
-        match sys::packet_socket() {
-            Ok(socket) => {
-                self.packet_socket = Some(socket);
-                search.handle(self.clock.now(), Input::PacketSocketOpened);
+        if self.packet_socket.is_some() {
+            return;
+        }
+        let socket = sys::packet_socket();
+        if let Err(error) = &socket {
+            let loss = "answers that a firewall drops are not heard, and a sweep connects instead of asking by ARP";
+            self.log.write(Level::Info, &format!("needs CAP_NET_RAW ({error}): {loss}"));
+        }
+        let is_open = socket.is_ok();
+        self.packet_socket = Some(socket);
+        search.handle(self.clock.now(), Input::PacketSocket(is_open));
+    }
+
+    /// Pings everybody; a link that cannot carry it stays silent.
+    fn ping(&mut self, target: SocketAddr, message: &[u8]) {
+        let family = Family::of(target.ip());
+        if !self.ping_sockets.iter().any(|ping| ping.family == family) {
+            match open_ping_socket(family) {
+                Ok(ping) => self.ping_sockets.push(ping),
+                Err(error) => self.log.write(Level::Debug, &format!("ping: {error}")),
             }
-            Err(error) => self.log.write(
-                Level::Info,
-                &format!(
-                    "mdns: cannot hear answers that a firewall drops ({error}); needs CAP_NET_RAW"
-                ),
-            ),
+        }
+        if let Some(ping) = self.ping_sockets.iter().find(|ping| ping.family == family)
+            && let Err(error) = ping.socket.send_to(message, target)
+        {
+            self.log.write(Level::Debug, &format!("ping: {}: {error}", target.ip()));
         }
     }
 }
 
 impl Conversation {
-    /// What poll has to look for: writing while there is something to send.
-    fn waits_for(&self) -> (Ready, RawFd, i16) {
-        let events = if self.unsent.is_empty() { POLLIN } else { POLLOUT };
-        (Ready::Conversation(self.channel, events), self.socket.as_raw_fd(), events)
-    }
-
     /// Sends what the socket takes of the request, the connection having been made or refused.
     fn send_unsent(&mut self) -> io::Result<()> {
         if let Some(error) = self.socket.take_error()? {
@@ -493,56 +553,6 @@ impl Conversation {
             Err(error) => return Err(error),
         };
         Ok(())
-    }
-}
-
-/// A socket that asks on `interface` from an ephemeral port.
-fn open_mdns_asker(interface: u32, family: Family) -> io::Result<Socket> {
-    let domain = domain_of(family);
-    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    match family {
-        Family::V4 => {
-            sys::set_multicast_interface_v4(&socket, interface)?;
-            socket.set_multicast_ttl_v4(MDNS_HOPS)?;
-            socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))?;
-        }
-        Family::V6 => {
-            socket.set_multicast_if_v6(interface)?;
-            socket.set_multicast_hops_v6(MDNS_HOPS)?;
-            socket.bind(&SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))))?;
-        }
-    }
-    Ok(socket)
-}
-
-/// A socket that hears the group on `interface`. It is bound to the group's address: the host's
-/// own responder keeps what is sent to the host.
-fn open_mdns_listener(interface: u32, family: Family) -> io::Result<Socket> {
-    let domain = domain_of(family);
-    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    socket.set_reuse_address(true)?;
-    match family {
-        Family::V4 => {
-            socket.set_multicast_all_v4(false)?;
-            socket.bind(&SockAddr::from(SocketAddr::from((MDNS_GROUP_V4, MDNS_PORT))))?;
-            let on = InterfaceIndexOrAddress::Index(interface);
-            socket.join_multicast_v4_n(&MDNS_GROUP_V4, &on)?;
-        }
-        Family::V6 => {
-            socket.set_only_v6(true)?;
-            let group = SocketAddrV6::new(MDNS_GROUP_V6, MDNS_PORT, 0, interface);
-            socket.bind(&SockAddr::from(group))?;
-            socket.join_multicast_v6(&MDNS_GROUP_V6, interface)?;
-        }
-    }
-    Ok(socket)
-}
-
-/// The socket domain of a family.
-const fn domain_of(family: Family) -> Domain {
-    match family {
-        Family::V4 => Domain::IPV4,
-        Family::V6 => Domain::IPV6,
     }
 }
 

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use crate::facts::is_link_local;
 use crate::model::{Flaw, Lead, Origin};
 
-/// Candidates kept of one origin: a liar fills its own share and nobody else's.
+/// Candidates kept of one origin that names the cache: a liar fills its own share and nobody
+/// else's.
 const CANDIDATES_PER_ORIGIN_MAX: usize = 32;
+/// Candidates kept of one weak origin: the hosts of four full /24 networks.
+const WEAK_CANDIDATES_MAX: usize = 1024;
 
 /// Everything that may be the cache.
 #[derive(Debug, Default)]
@@ -59,7 +62,9 @@ impl Frontier {
             return revived;
         }
         let of_origin = self.candidates.iter().filter(|known| known.lead.origin == lead.origin);
-        let has_room = of_origin.count() < CANDIDATES_PER_ORIGIN_MAX;
+        let max =
+            if lead.origin.is_named() { CANDIDATES_PER_ORIGIN_MAX } else { WEAK_CANDIDATES_MAX };
+        let has_room = of_origin.count() < max;
         if has_room {
             self.candidates.push(Candidate { lead, has_name, state: State::Waiting });
         }
@@ -91,7 +96,27 @@ impl Frontier {
             Flaw::Unreachable => State::Unreachable,
             _ => State::Done,
         };
-        candidate.state == State::WaitingByName
+        let again = candidate.state == State::WaitingByName;
+        if candidate.state == State::Done && candidate.lead.origin == Origin::Sweep {
+            // A sweep comes by each address once: what is over need not be kept.
+            self.candidates.retain(|known| known.lead.remote != remote);
+        }
+        again
+    }
+
+    /// The candidate at `remote` is proved and waits for the choice.
+    pub fn close(&mut self, remote: SocketAddr) {
+        if let Some(candidate) = self.find_mut(remote) {
+            candidate.state = State::Done;
+        }
+    }
+
+    /// Whether somebody who names the cache has a candidate that is not judged yet.
+    #[must_use]
+    pub fn awaits_named(&self) -> bool {
+        self.candidates
+            .iter()
+            .any(|candidate| candidate.lead.origin.is_named() && candidate.is_open())
     }
 
     /// The network has changed: what was out of reach may not be so any more.
@@ -113,23 +138,28 @@ impl Frontier {
     /// Whether a candidate still waits or is in flight.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.has(|state| matches!(state, State::Waiting | State::WaitingByName | State::InFlight))
+        self.candidates.iter().any(Candidate::is_open)
     }
 
-    /// Whether a candidate could not be reached.
+    /// Whether a candidate of somebody who names the cache could not be reached.
     #[must_use]
     pub fn has_unreachable(&self) -> bool {
-        self.has(|state| state == State::Unreachable)
-    }
-
-    /// Whether a candidate's state is such.
-    fn has(&self, is_such: impl Fn(State) -> bool) -> bool {
-        self.candidates.iter().any(|candidate| is_such(candidate.state))
+        let is_it = |candidate: &Candidate| {
+            candidate.lead.origin.is_named() && candidate.state == State::Unreachable
+        };
+        self.candidates.iter().any(is_it)
     }
 
     /// The candidate at `remote`.
     fn find_mut(&mut self, remote: SocketAddr) -> Option<&mut Candidate> {
         self.candidates.iter_mut().find(|candidate| candidate.lead.remote == remote)
+    }
+}
+
+impl Candidate {
+    /// Whether its proof has not ended.
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Waiting | State::WaitingByName | State::InFlight)
     }
 }
 

@@ -5,15 +5,15 @@
 //!        │                                            ▲ Outcome
 //!        ▼                                            │
 //!      event_loop   (owns every descriptor and the only clock)
-//!        │  ├─▶ sys    (all unsafe)
-//!        │  └─▶ facts  (resolv.conf, hosts, overrides, links, routes)
+//!        │  ├─▶ sockets, sys (all unsafe)
+//!        │  └─▶ facts  (resolv.conf, hosts, overrides, links, routes, neighbours)
 //!        │ Input, Elapsed ▼      ▲ Output
 //!      search       (pure: budget, ranking, choice)
-//!        ├─▶ discover {known dns mdns} ──Lead──▶ frontier
+//!        ├─▶ discover {known dns mdns nearby ping sweep} ──Lead──▶ frontier
 //!        │                                       Candidate │
 //!        └─▶ verify ◀──────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
-//!      discover, verify ─▶ wire {dns http cache_info ip netlink}
+//!      discover, verify ─▶ wire {dns http cache_info arp icmp ip netlink}
 //! ```
 //!
 //! Data moves one way: facts → leads → candidates → verdicts → outcome. Everything below the event
@@ -39,4 +39,5 @@ pub mod event_loop;
 pub mod log;
 pub mod output;
 pub mod report;
+pub mod sockets;
 pub mod sys;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Add;
 use std::time::Duration;
 
+use crate::discover::sweep::Probe;
+
 /// Time since the program started, on the monotonic clock, in whole microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Elapsed(u64);
@@ -16,6 +18,12 @@ impl Elapsed {
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
+    }
+
+    /// So long before this, but not before the start.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
     }
 
     /// Microseconds since the start.
@@ -31,12 +39,16 @@ impl Elapsed {
     }
 }
 
+/// Whole microseconds; a `u128` would bring its arithmetic along.
+const fn micros(duration: Duration) -> u64 {
+    duration.as_secs() * 1_000_000 + duration.subsec_micros() as u64
+}
+
 impl Add<Duration> for Elapsed {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(micros))
+        Self(self.0.saturating_add(micros(duration)))
     }
 }
 
@@ -54,11 +66,28 @@ pub enum Origin {
     Dns,
     /// Multicast DNS.
     Mdns,
+    /// A default gateway.
+    Gateway,
+    /// The kernel's table of neighbours.
+    Neighbours,
+    /// An answer to a ping of everybody.
+    Ping,
+    /// An answer to the sweep of our own networks.
+    Sweep,
 }
 
 impl Origin {
     /// The methods that `--methods` chooses from, in the order of trust.
-    pub const METHODS: [Self; 4] = [Self::Previous, Self::Hosts, Self::Dns, Self::Mdns];
+    pub const METHODS: [Self; 8] = [
+        Self::Previous,
+        Self::Hosts,
+        Self::Dns,
+        Self::Mdns,
+        Self::Gateway,
+        Self::Neighbours,
+        Self::Ping,
+        Self::Sweep,
+    ];
 
     /// The word for it in `--methods`, logs and reports.
     #[must_use]
@@ -69,7 +98,18 @@ impl Origin {
             Self::Hosts => "hosts",
             Self::Dns => "dns",
             Self::Mdns => "mdns",
+            Self::Gateway => "gateway",
+            Self::Neighbours => "neighbours",
+            Self::Ping => "ping",
+            Self::Sweep => "sweep",
         }
+    }
+
+    /// Whether somebody says that the cache is there. The others only say that a host is: a *weak*
+    /// lead.
+    #[must_use]
+    pub const fn is_named(self) -> bool {
+        (self as u8) <= Self::Mdns as u8
     }
 
     /// Whether the address came from another machine, which may lie about it.
@@ -236,10 +276,10 @@ pub enum Failure {
 }
 
 /// What happened in the world.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Input<'a> {
     /// The network is this now: at the start, and after each change.
-    Network(&'a crate::facts::Network),
+    Network(crate::facts::Network),
     /// The stream is connected.
     Connected(Channel),
     /// A datagram, or a piece of a stream; empty at the stream's end.
@@ -248,8 +288,14 @@ pub enum Input<'a> {
     Failed(Channel, Failure),
     /// A multicast DNS message came in.
     Mdns(MdnsDatagram<'a>),
-    /// The packet socket is open: answers that a firewall drops can be heard.
-    PacketSocketOpened,
+    /// The packet socket is open (true), or may not be opened.
+    PacketSocket(bool),
+    /// An ARP packet came in through this interface.
+    Arp(u32, &'a [u8]),
+    /// An ARP request could not be sent through this interface just now.
+    Congested(u32),
+    /// An ICMP message came in.
+    Icmp(SocketAddr, &'a [u8]),
     /// A signal asks for the end.
     Stop,
     /// Only time has passed.
@@ -310,8 +356,31 @@ pub enum Output {
         /// Which of the two groups.
         family: Family,
     },
-    /// Open the packet socket that hears what a firewall drops.
+    /// Send `question` to one host's multicast DNS port, from the port that asks the group.
+    AskDirectly {
+        /// The host; a link-local address has a scope.
+        host: SocketAddr,
+        /// The interface it is reached through.
+        interface: u32,
+        /// What to send.
+        question: Vec<u8>,
+    },
+    /// Open the packet socket that hears what a firewall drops, and asks by ARP.
     OpenPacketSocket,
+    /// Broadcast an ARP request through the packet socket.
+    AskArp {
+        /// The interface's index.
+        interface: u32,
+        /// The request.
+        packet: [u8; 28],
+    },
+    /// Send an ICMP message to everybody.
+    Ping {
+        /// A broadcast address, or `ff02::1` with a scope.
+        target: SocketAddr,
+        /// The message.
+        message: Vec<u8>,
+    },
     /// Read the network's state again.
     ReadNetwork,
     /// For the timeline and the log.
@@ -343,6 +412,22 @@ pub enum Note {
     AskedByName(SocketAddr),
     /// A method has nothing more to say.
     HadItsSay(Origin),
+    /// The sweep begins: how, and how many addresses it may ask.
+    Sweeps {
+        /// How it asks.
+        probe: Probe,
+        /// How many there are to ask.
+        addresses: u32,
+    },
+    /// The sweep has asked everybody.
+    Swept {
+        /// How many it asked.
+        sent: u32,
+        /// How long that took.
+        time: Duration,
+    },
+    /// A weak lead leads to a cache; those that know its name may still say another.
+    Held(Lead),
     /// The time is up.
     BudgetSpent,
 }
@@ -358,11 +443,13 @@ pub struct Effects {
 
 impl Effects {
     /// Adds something to be done.
+    #[inline(never)]
     pub fn output(&mut self, output: Output) {
         self.outputs.push(output);
     }
 
     /// Adds something to be told.
+    #[inline(never)]
     pub fn note(&mut self, note: Note) {
         self.outputs.push(Output::Note(note));
     }

@@ -159,7 +159,15 @@ fn create_directory(directory: &str) -> io::Result<()> {
     if fs::metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
+    let ends = directory.match_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
+    for end in ends.chain([directory.len()]) {
+        let part = directory.get(..end).unwrap_or(directory);
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(part) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Locks the directory itself, so that no lock file is left behind.

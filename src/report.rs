@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::cli::Config;
+use crate::discover::sweep::Probe;
 use crate::log::Level;
 use crate::model::{Elapsed, Flaw, Note, Origin, Outcome, Verdict};
 use crate::output::{Files, display};
@@ -152,6 +153,26 @@ pub fn describe(note: Note) -> (Level, String) {
         Note::AskedByName(remote) => {
             (Level::Debug, format!("{}: asked again by name", display(remote)))
         }
+        Note::Sweeps { probe, addresses } => {
+            let how = match probe {
+                Probe::Arp => "by ARP",
+                Probe::Connect => "by connecting",
+            };
+            (Level::Debug, format!("sweep: asking {addresses} addresses {how}"))
+        }
+        Note::Swept { sent, time } => {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+            let rate = u64::from(sent) * 1000 / millis;
+            (Level::Debug, format!("sweep: asked {sent} addresses in {millis} ms, {rate} a second"))
+        }
+        Note::Held(lead) => (
+            Level::Debug,
+            format!(
+                "{}: {} waits for those that know the name",
+                lead.origin.word(),
+                display(lead.remote)
+            ),
+        ),
         Note::HadItsSay(origin) => (Level::Debug, format!("{}: has had its say", origin.word())),
         Note::BudgetSpent => (Level::Debug, "the budget is spent".to_owned()),
     }
@@ -176,12 +197,14 @@ fn describe_verdict(origin: Origin, verdict: Verdict) -> (Level, String) {
                 400 => "allow its address or name (attic: allowed-hosts)",
                 _ => "see the cache's log",
             };
-            return (Level::Warning, format!("answers with HTTP status {status}: {remedy}"));
+            let level = if origin.is_named() { Level::Warning } else { Level::Debug };
+            return (level, format!("answers with HTTP status {status}: {remedy}"));
         }
         Flaw::NotCacheInfo => "is not a Nix cache: check --port and --path",
         Flaw::OtherStore => "is a Nix cache for another store than /nix/store",
     };
     // Where it was yesterday need not be where it is today.
-    let level = if origin == Origin::Previous { Level::Debug } else { Level::Warning };
+    let is_sure = origin.is_named() && origin != Origin::Previous;
+    let level = if is_sure { Level::Warning } else { Level::Debug };
     (level, text.to_owned())
 }

@@ -4,11 +4,17 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::cli::Config;
-use crate::discover::{Random, dns::Dns, known, mdns::Mdns};
-use crate::facts::{Known, Network, is_private};
+use crate::discover::dns::Dns;
+use crate::discover::mdns::Mdns;
+use crate::discover::nearby::{Neighbours, follow_gateways};
+use crate::discover::ping::Ping;
+use crate::discover::sweep::{Probe, Sweep};
+use crate::discover::{Random, known};
+use crate::facts::{Known, Network, is_approachable, is_private};
 use crate::frontier::Frontier;
 use crate::model::{
-    Channel, Effects, Elapsed, Found, Input, Lead, Methods, Note, Origin, Outcome, Output, Verdict,
+    Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Methods, Note, Origin, Outcome, Output,
+    Verdict,
 };
 use crate::verify::{Judged, Verify};
 use crate::wire::Malformed;
@@ -23,6 +29,17 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 const RESERVE_SHARE: u32 = 10;
 /// The most time kept for writing the files: two fsyncs of a busy disk.
 const RESERVE_MAX: Duration = Duration::from_millis(100);
+
+/// The weak methods and when each may start, counted from when the network is up: sooner if all
+/// before it have had their say. Each costs others more than the one before it.
+const WEAK_METHODS: [(Origin, Duration); 4] = [
+    (Origin::Gateway, Duration::from_millis(50)),
+    (Origin::Neighbours, Duration::from_millis(100)),
+    (Origin::Ping, Duration::from_millis(500)),
+    (Origin::Sweep, Duration::from_secs(1)),
+];
+/// How long a cache that a weak method led to waits for one that somebody names.
+const NAMED_HEAD_START: Duration = Duration::from_millis(250);
 
 /// A search under way. Feed it with [`handle`](Self::handle), then drain
 /// [`next_output`](Self::next_output) until that says to wait or that it is finished.
@@ -44,6 +61,18 @@ pub struct Search {
     dns: Dns,
     /// Multicast DNS.
     mdns: Mdns,
+    /// The kernel's table of neighbours.
+    neighbours: Neighbours,
+    /// The ping of everybody.
+    ping: Ping,
+    /// The sweep.
+    sweep: Sweep,
+    /// The weak methods that have begun.
+    started: Methods,
+    /// Whether there is a packet socket, once that is known.
+    packet_socket: Option<bool>,
+    /// The port that leads get.
+    port: u16,
     /// What may be the cache.
     frontier: Frontier,
     /// What is being proved.
@@ -52,6 +81,8 @@ pub struct Search {
     effects: Effects,
     /// What the event loop has to do, oldest first.
     outputs: VecDeque<Output>,
+    /// The proven cache of the best weak origin so far.
+    held: Option<Found>,
     /// The proven cache.
     winner: Option<Found>,
     /// The end, once it has come.
@@ -75,6 +106,7 @@ impl Search {
         let local_name = Name::from_text(&[config.short_name(), ".local"].concat())?;
         let mut random = Random::new(seed);
         let mdns = Mdns::new(local_name, config.port, &mut random);
+        let ping = Ping::new(config.port, &mut random);
         let mut dns = Dns::new(name, config.port, random);
         let methods = if exclusive { Methods::NONE } else { config.methods };
         if methods.contains(Origin::Dns) {
@@ -89,10 +121,22 @@ impl Search {
             read_at: Elapsed::START + READ_INTERVAL,
             dns,
             mdns,
+            neighbours: Neighbours::default(),
+            ping,
+            sweep: Sweep::new(
+                config.port,
+                config.sweep_rate,
+                config.sweep_limit,
+                config.sweep.clone(),
+            ),
+            started: Methods::NONE,
+            packet_socket: None,
+            port: config.port,
             frontier: Frontier::default(),
             verify: Verify::new(&config.path, config.host.clone()),
             effects,
             outputs: VecDeque::new(),
+            held: None,
             winner: None,
             outcome: None,
             now: Elapsed::START,
@@ -112,7 +156,7 @@ impl Search {
                 None
             }
             Input::Connected(Channel::Verify(channel)) => {
-                self.verify.handle_connected(channel);
+                self.verify.handle_connected(now, channel);
                 None
             }
             Input::Received(Channel::Dns(channel), bytes) => {
@@ -133,8 +177,23 @@ impl Search {
                 self.mdns.handle(&datagram, &self.network, &mut self.effects);
                 None
             }
-            Input::PacketSocketOpened => {
-                self.mdns.handle_packet_socket(&mut self.effects);
+            Input::PacketSocket(is_open) => {
+                self.packet_socket = Some(is_open);
+                if is_open {
+                    self.mdns.handle_packet_socket(&mut self.effects);
+                }
+                None
+            }
+            Input::Arp(interface, packet) => {
+                self.sweep.handle_arp(interface, packet, &mut self.effects);
+                None
+            }
+            Input::Congested(interface) => {
+                self.sweep.handle_congestion(now, interface);
+                None
+            }
+            Input::Icmp(source, message) => {
+                self.ping.handle(source, message, &mut self.effects);
                 None
             }
             Input::Stop => return self.finish(Outcome::Interrupted),
@@ -156,11 +215,11 @@ impl Search {
     }
 
     /// Takes the network's state.
-    fn handle_network(&mut self, network: &Network) {
+    fn handle_network(&mut self, network: Network) {
         self.read_at = self.now + READ_INTERVAL;
         let was_up = self.network.is_up();
-        if self.network != *network {
-            self.network.clone_from(network);
+        if self.network != network {
+            self.network = network;
             self.frontier.revive_unreachable();
         }
         let is_up = self.network.is_up();
@@ -176,6 +235,88 @@ impl Search {
         if self.methods.contains(Origin::Mdns) {
             self.mdns.ask(self.now, &self.network, &mut self.effects);
         }
+        // The weak methods that have begun go on with what has come since.
+        for (origin, _) in WEAK_METHODS {
+            if self.started.contains(origin) {
+                self.feed(origin);
+            }
+        }
+    }
+
+    /// Gives a weak method the network as it is now.
+    fn feed(&mut self, origin: Origin) {
+        let (now, network, effects) = (self.now, &self.network, &mut self.effects);
+        match origin {
+            Origin::Gateway => follow_gateways(network, self.port, effects),
+            Origin::Neighbours => {
+                self.neighbours.follow(network, self.port, effects);
+                if self.methods.contains(Origin::Mdns) {
+                    self.mdns.ask_neighbours(network, effects);
+                }
+            }
+            Origin::Ping => self.ping.ask(now, network, effects),
+            _ => self.sweep.update(network),
+        }
+    }
+
+    /// Starts the weak methods whose time has come.
+    fn start_methods(&mut self) {
+        let Some(up_since) = self.up_since.filter(|_| self.network.is_up()) else { return };
+        let mut all_said = self.has_said(Origin::Dns) && self.has_said(Origin::Mdns);
+        for (origin, after) in WEAK_METHODS {
+            let is_due = all_said || up_since + after <= self.now;
+            if is_due && self.methods.contains(origin) && !self.started.contains(origin) {
+                self.start(origin);
+            }
+            all_said &= self.has_said(origin);
+        }
+    }
+
+    /// Starts a weak method.
+    fn start(&mut self, origin: Origin) {
+        if origin == Origin::Sweep {
+            let probe = match self.packet_socket {
+                // It starts with the answer to this.
+                None => return self.effects.output(Output::OpenPacketSocket),
+                Some(true) => Probe::Arp,
+                Some(false) => Probe::Connect,
+            };
+            self.sweep.start(self.now, probe, &self.network, &mut self.effects);
+        } else if origin == Origin::Neighbours {
+            self.neighbours.start(self.now);
+        }
+        self.started = self.started.with(origin);
+        self.effects.note(Note::Started(origin));
+        self.feed(origin);
+    }
+
+    /// Whether a method has nothing more to say, or is not to be used.
+    fn has_said(&self, origin: Origin) -> bool {
+        !self.methods.contains(origin)
+            || match origin {
+                Origin::Dns => self.dns.has_had_its_say(self.now),
+                Origin::Mdns => self.mdns.has_had_its_say(self.now),
+                Origin::Gateway => self.started.contains(origin),
+                Origin::Neighbours => self.neighbours.has_had_its_say(),
+                Origin::Ping => self.ping.has_had_its_say(self.now),
+                Origin::Sweep => self.sweep.has_had_its_say(self.now),
+                Origin::Override | Origin::Previous | Origin::Hosts => true,
+            }
+    }
+
+    /// When the held cache may win at the latest.
+    fn held_until(&self) -> Option<Elapsed> {
+        self.held?;
+        Some(self.up_since? + NAMED_HEAD_START)
+    }
+
+    /// The rule of the choice: a named origin's cache wins at once, a weak one's when nobody who
+    /// names one is being asked for proof, and all of them have spoken or had time to.
+    fn choose(&self) -> Option<Found> {
+        let had_time = self.held_until().is_some_and(|at| at <= self.now);
+        let all_said = self.has_said(Origin::Dns) && self.has_said(Origin::Mdns);
+        let may_win = !self.frontier.awaits_named() && (had_time || all_said);
+        self.winner.or(self.held.filter(|_| may_win))
     }
 
     /// Does everything that is due.
@@ -183,16 +324,36 @@ impl Search {
         while let Some(judged) = self.verify.advance(self.now, &mut self.effects) {
             self.judge(judged);
         }
-        if let Some(found) = self.winner {
-            self.outputs.extend(self.effects.outputs.drain(..));
-            return self.finish(Outcome::Found(found));
+        if self.winner.is_none() {
+            self.ask();
         }
+        self.outputs.extend(self.effects.outputs.drain(..));
+        if let Some(found) = self.choose() {
+            self.finish(Outcome::Found(found));
+        } else if self.is_exhausted() {
+            self.finish(Outcome::NotFound);
+        } else if self.ends_at <= self.now {
+            self.outputs.push_back(Output::Note(Note::BudgetSpent));
+            self.finish(match self.held {
+                Some(found) => Outcome::Found(found),
+                None if self.came_up_late => Outcome::NoNetwork,
+                None => Outcome::NotFound,
+            });
+        }
+    }
+
+    /// Asks whoever is due, and has every lead followed and every candidate proved.
+    fn ask(&mut self) {
         self.dns.advance(self.now, &mut self.effects);
         self.mdns.advance(self.now, &mut self.effects);
         if self.read_at <= self.now {
             self.read_at = self.now + READ_INTERVAL;
             self.effects.output(Output::ReadNetwork);
         }
+        self.start_methods();
+        self.neighbours.advance(self.now, &mut self.effects);
+        let has_room = self.verify.has_room_for(Origin::Sweep);
+        self.sweep.advance(self.now, has_room, &mut self.effects);
         for lead in std::mem::take(&mut self.effects.leads) {
             self.follow(lead);
         }
@@ -202,22 +363,19 @@ impl Search {
             self.verify.start(self.now, lead, by_name, &mut self.effects);
         }
         self.note_what_is_said();
-        self.outputs.extend(self.effects.outputs.drain(..));
-        if self.is_exhausted() {
-            self.finish(Outcome::NotFound);
-        } else if self.ends_at <= self.now {
-            self.outputs.push_back(Output::Note(Note::BudgetSpent));
-            self.finish(if self.came_up_late { Outcome::NoNetwork } else { Outcome::NotFound });
-        }
     }
 
     /// Makes a candidate of a lead, unless another machine wants to send us out of our network.
     fn follow(&mut self, lead: Lead) {
         let address = lead.remote.ip();
-        if lead.origin.is_hearsay() && !is_private(address) && !self.network.is_on_link(address) {
+        let is_near = is_private(address) || self.network.is_on_link(address);
+        if lead.origin.is_hearsay() && !is_near {
             self.effects.note(Note::NotPrivate(lead));
-        } else if self.frontier.add(lead) {
-            self.effects.note(Note::Followed(lead));
+        } else if (lead.origin.is_named() || is_approachable(address)) && self.frontier.add(lead) {
+            // Every address of a sweep that connects is a lead: too many to tell.
+            if lead.origin != Origin::Sweep || self.packet_socket == Some(true) {
+                self.effects.note(Note::Followed(lead));
+            }
         }
     }
 
@@ -225,9 +383,24 @@ impl Search {
     fn judge(&mut self, Judged { lead, by_name, verdict }: Judged) {
         let remote = lead.remote;
         let lead = self.frontier.lead_to(remote).unwrap_or(lead);
-        self.effects.note(Note::Judged(lead, verdict));
+        let is_nobody = lead.origin == Origin::Sweep
+            && matches!(
+                verdict,
+                Verdict::NotACache(Flaw::NoConnection | Flaw::Unreachable | Flaw::Refused)
+            );
+        if !is_nobody {
+            self.effects.note(Note::Judged(lead, verdict));
+        }
+        let found = Found { remote, origin: lead.origin, by_name };
         match verdict {
-            Verdict::Cache => self.winner = Some(Found { remote, origin: lead.origin, by_name }),
+            Verdict::Cache if lead.origin.is_named() => self.winner = Some(found),
+            Verdict::Cache => {
+                self.effects.note(Note::Held(lead));
+                self.frontier.close(remote);
+                if self.held.is_none_or(|held| lead.origin < held.origin) {
+                    self.held = Some(found);
+                }
+            }
             Verdict::NotACache(flaw) => {
                 if self.frontier.reject(remote, flaw, by_name) {
                     self.effects.note(Note::AskedByName(remote));
@@ -238,12 +411,13 @@ impl Search {
 
     /// Whether nobody who could lead us to the cache will say any more.
     fn is_exhausted(&self) -> bool {
-        let searches = self.methods.contains(Origin::Dns) || self.methods.contains(Origin::Mdns);
-        let needs_network = searches || self.frontier.has_unreachable();
+        let mut methods = Origin::METHODS.into_iter();
+        let asks_the_network = |method| self.methods.contains(method) && method > Origin::Hosts;
+        let needs_network =
+            methods.clone().any(asks_the_network) || self.frontier.has_unreachable();
         !self.frontier.is_busy()
-            && self.dns.has_had_its_say(self.now)
-            && self.mdns.has_had_its_say(self.now)
             && (!needs_network || self.settled_at().is_some_and(|at| at <= self.now))
+            && methods.all(|method| self.has_said(method))
     }
 
     /// When the network is there and settled, if it is there.
@@ -254,12 +428,9 @@ impl Search {
 
     /// Tells, once for each method, that it is done.
     fn note_what_is_said(&mut self) {
-        for (origin, done) in [
-            (Origin::Dns, self.dns.has_had_its_say(self.now)),
-            (Origin::Mdns, self.mdns.has_had_its_say(self.now)),
-        ] {
-            let is_new = done && self.network.is_up() && !self.said.contains(origin);
-            if is_new && self.methods.contains(origin) {
+        for origin in Origin::METHODS {
+            let is_new = self.methods.contains(origin) && !self.said.contains(origin);
+            if is_new && self.network.is_up() && self.has_said(origin) {
                 self.said = self.said.with(origin);
                 self.effects.note(Note::HadItsSay(origin));
             }
@@ -275,16 +446,25 @@ impl Search {
 
     /// When something is next due.
     fn next_at(&self) -> Elapsed {
-        let settled_at = self.settled_at().filter(|at| self.now < *at);
-        [
-            Some(self.read_at),
-            settled_at,
-            self.dns.next_at(self.now),
-            self.mdns.next_at(self.now),
-            self.verify.next_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(self.ends_at, Elapsed::min)
+        let mut earliest = self.ends_at.min(self.read_at);
+        let mut consider = |at: Option<Elapsed>| {
+            earliest = earliest.min(at.unwrap_or(earliest));
+        };
+        consider(self.dns.next_at(self.now));
+        consider(self.mdns.next_at(self.now));
+        consider(self.neighbours.next_at());
+        consider(self.ping.next_at(self.now));
+        consider(self.sweep.next_at(self.now));
+        consider(self.verify.next_at());
+        // What these allow may wait for something else, and then their time passes.
+        let is_ahead = |at: &Elapsed| self.now < *at;
+        consider(self.settled_at().filter(is_ahead));
+        consider(self.held_until().filter(is_ahead));
+        for (origin, after) in WEAK_METHODS {
+            if self.methods.contains(origin) && !self.started.contains(origin) {
+                consider(self.up_since.map(|up_since| up_since + after).filter(is_ahead));
+            }
+        }
+        earliest
     }
 }

@@ -11,8 +11,13 @@ use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 /// Time for one proof, connecting included: a lost SYN goes out again after one second (RFC 6298
 /// §2), and then there is another for the answer.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a host on our own link to accept a connection when nobody has said that there is one.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Streams that the candidates of one origin may hold, so that none waits behind another's.
 const STREAMS_PER_ORIGIN_MAX: usize = 8;
+/// Streams that the sweep may hold. The kernel's neighbour table has room for 1024 addresses that
+/// have not answered, and all the host shares it.
+const STREAMS_OF_SWEEP_MAX: usize = 128;
 
 /// All proofs that are under way.
 #[derive(Debug)]
@@ -67,7 +72,11 @@ impl Verify {
     #[must_use]
     pub fn has_room_for(&self, origin: Origin) -> bool {
         let held = self.proofs.iter().filter(|proof| proof.lead.origin == origin).count();
-        held < STREAMS_PER_ORIGIN_MAX
+        let max = match origin {
+            Origin::Sweep => STREAMS_OF_SWEEP_MAX,
+            _ => STREAMS_PER_ORIGIN_MAX,
+        };
+        held < max
     }
 
     /// Begins the proof of a candidate.
@@ -82,7 +91,8 @@ impl Verify {
             by_name,
             connected: false,
             received: Vec::new(),
-            deadline_at: now + PROOF_TIMEOUT,
+            deadline_at: now
+                + if lead.origin == Origin::Sweep { CONNECT_TIMEOUT } else { PROOF_TIMEOUT },
         });
         effects.output(Output::OpenStream {
             channel: Channel::Verify(channel),
@@ -92,9 +102,14 @@ impl Verify {
     }
 
     /// The stream is connected.
-    pub fn handle_connected(&mut self, channel: u32) {
-        if let Some(proof) = self.proofs.iter_mut().find(|proof| proof.channel == channel) {
+    pub fn handle_connected(&mut self, now: Elapsed, channel: u32) {
+        if let Some(proof) = self.proofs.iter_mut().find(|proof| proof.channel == channel)
+            && !proof.connected
+        {
             proof.connected = true;
+            if proof.lead.origin == Origin::Sweep {
+                proof.deadline_at = now + PROOF_TIMEOUT;
+            }
         }
     }
 

@@ -11,7 +11,7 @@ mod support;
 use cache_resolver::wire::dns::{
     Name, RecordType, Reply, compose_question, parse_multicast, parse_reply,
 };
-use cache_resolver::wire::{Malformed, cache_info, http, ip, netlink};
+use cache_resolver::wire::{Malformed, arp, cache_info, http, icmp, ip, netlink};
 use proptest::prelude::*;
 use support::{
     ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, message,
@@ -180,7 +180,9 @@ proptest! {
             let _ = http::parse_response(bytes, true);
             let _ = http::parse_response(&[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &bytes[..]].concat(), false);
             let _ = cache_info::parse(bytes);
-            let _ = ip::parse_udp(bytes);
+            let _ = ip::parse(bytes).map(|packet| ip::parse_udp(packet.payload));
+            let _ = arp::parse_reply(bytes);
+            let _ = icmp::parse_reply(true, bytes);
             let _ = netlink::parse_messages(bytes);
         }
     }

@@ -5,7 +5,7 @@
 //! default, swallows both; a packet socket hears them before it does. That one costs some ten
 //! milliseconds to close, so it too is only opened when the first question went unheard.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Random;
@@ -23,6 +23,8 @@ const LISTEN_AFTER: Duration = Duration::from_millis(100);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Links asked, an interface counting once for each family.
 const LINKS_MAX: usize = 32;
+/// Neighbours asked one by one.
+const NEIGHBOURS_MAX: usize = 64;
 
 /// The state of multicast DNS.
 #[derive(Debug)]
@@ -35,8 +37,8 @@ pub struct Mdns {
     id: u16,
     /// Where it is asked.
     links: Vec<Link>,
-    /// Whether the packet socket was asked for.
-    wants_packet_socket: bool,
+    /// The neighbours that were asked one by one.
+    asked: Vec<SocketAddr>,
 }
 
 /// One interface, one family.
@@ -59,7 +61,7 @@ impl Mdns {
     #[must_use]
     pub fn new(name: Name, port: u16, random: &mut Random) -> Self {
         let id = random.next_u16();
-        Self { name, port, id, links: Vec::new(), wants_packet_socket: false }
+        Self { name, port, id, links: Vec::new(), asked: Vec::new() }
     }
 
     /// Asks on every link that was not there before.
@@ -103,6 +105,21 @@ impl Mdns {
         }
     }
 
+    /// Asks neighbours one by one (RFC 6762 §5.5), each once: a stateful firewall lets the answer to
+    /// that in.
+    pub fn ask_neighbours(&mut self, network: &Network, effects: &mut Effects) {
+        for (neighbour, interface) in &network.neighbours {
+            if self.asked.len() < NEIGHBOURS_MAX && !self.asked.contains(neighbour) {
+                self.asked.push(*neighbour);
+                let mut host = *neighbour;
+                host.set_port(MDNS_PORT);
+                let types = [RecordType::A, RecordType::Aaaa];
+                let question = compose_question(self.id, false, &self.name, &types);
+                effects.output(Output::AskDirectly { host, interface: *interface, question });
+            }
+        }
+    }
+
     /// Takes what came from port 5353.
     pub fn handle(&mut self, datagram: &MdnsDatagram, network: &Network, effects: &mut Effects) {
         let source = datagram.source;
@@ -127,10 +144,7 @@ impl Mdns {
             if !link.listens && link.asked_at + LISTEN_AFTER <= now {
                 link.listens = true;
                 effects.output(Output::ListenMulticast { interface, family });
-                if !self.wants_packet_socket {
-                    self.wants_packet_socket = true;
-                    effects.output(Output::OpenPacketSocket);
-                }
+                effects.output(Output::OpenPacketSocket);
             }
             if link.ask_again_at().is_some_and(|at| at <= now) {
                 link.asked_again += 1;

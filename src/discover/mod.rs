@@ -7,6 +7,9 @@
 pub mod dns;
 pub mod known;
 pub mod mdns;
+pub mod nearby;
+pub mod ping;
+pub mod sweep;
 
 /// Numbers that a stranger cannot guess: `SplitMix64` over a random seed.
 ///

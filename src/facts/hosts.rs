@@ -12,7 +12,7 @@ const ADDRESSES_MAX: usize = 16;
 pub fn read_hosts(path: &str, name: &str) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     // No file, no leads: the search goes on without.
-    let _ = for_each_line(path, |line| {
+    let _ = for_each_line(path, &mut |line| {
         if let Some(address) = parse_line(line, name)
             && addresses.len() < ADDRESSES_MAX
             && !addresses.contains(&address)

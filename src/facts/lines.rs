@@ -12,12 +12,12 @@ const FILE_MAX: u64 = 32 << 20;
 ///
 /// # Errors
 /// Whatever opening or reading the file gives.
-pub fn for_each_line(path: &str, each: impl FnMut(&str)) -> io::Result<()> {
+pub fn for_each_line(path: &str, each: &mut dyn FnMut(&str)) -> io::Result<()> {
     for_each_line_of(File::open(path)?.take(FILE_MAX), each)
 }
 
 /// The same for any source of bytes.
-fn for_each_line_of(mut source: impl Read, mut each: impl FnMut(&str)) -> io::Result<()> {
+fn for_each_line_of(mut source: impl Read, each: &mut dyn FnMut(&str)) -> io::Result<()> {
     let mut buffer = [0; LINE_MAX];
     let mut kept = 0;
     let mut skipping = false;
@@ -33,14 +33,14 @@ fn for_each_line_of(mut source: impl Read, mut each: impl FnMut(&str)) -> io::Re
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
             if !skipping {
-                give(line, &mut each);
+                give(line, each);
             }
             skipping = false;
             rest = after.get(1..).unwrap_or_default();
         }
         if count == 0 {
             if !skipping && !rest.is_empty() {
-                give(rest, &mut each);
+                give(rest, each);
             }
             return Ok(());
         }
@@ -55,7 +55,7 @@ fn for_each_line_of(mut source: impl Read, mut each: impl FnMut(&str)) -> io::Re
 }
 
 /// Hands on a line that is text.
-fn give(line: &[u8], each: &mut impl FnMut(&str)) {
+fn give(line: &[u8], each: &mut dyn FnMut(&str)) {
     if let Ok(line) = str::from_utf8(line) {
         each(line.strip_suffix('\r').unwrap_or(line));
     }
@@ -83,7 +83,7 @@ mod tests {
         let text = format!("a\r\n\n{long}y\nb c\n{long}{long}{long}\nlast");
         for piece in [1, 2, 3, 7, 100, LINE_MAX - 1, LINE_MAX, 100_000] {
             let mut lines = Vec::new();
-            for_each_line_of(Drip(text.as_bytes(), piece), |line| lines.push(line.to_owned()))
+            for_each_line_of(Drip(text.as_bytes(), piece), &mut |line| lines.push(line.to_owned()))
                 .unwrap();
             assert_eq!(lines, ["a", "", "b c", "last"], "pieces of {piece}");
         }

@@ -7,11 +7,13 @@ mod hosts;
 mod lines;
 mod network;
 mod override_file;
+mod prefix;
 mod resolv_conf;
 
 pub use hosts::read_hosts;
-pub use network::{Interface, Network, is_link_local, is_private};
+pub use network::{Interface, Network, is_approachable, is_link_local, is_private};
 pub use override_file::{Override, read_override};
+pub use prefix::Prefix;
 pub use resolv_conf::read_nameservers;
 
 use std::net::{IpAddr, SocketAddr};
@@ -54,7 +56,7 @@ pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
 #[must_use]
 pub fn read_previous(path: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
     let mut previous = None;
-    for_each_line(path, |line| previous = previous.or_else(|| parse_scoped(line, index_of)))
+    for_each_line(path, &mut |line| previous = previous.or_else(|| parse_scoped(line, index_of)))
         .ok()?;
     previous
 }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::prefix::Prefix;
 use super::resolv_conf::push_server;
 use crate::model::{Family, with_scope};
 use crate::wire::dns::DNS_PORT;
-use crate::wire::netlink::{Address, Gateway, Link, Message};
+use crate::wire::netlink::{Address, Hop, Link, LinkKind, Message};
 
 /// Interfaces looked at; a host with more has containers, and its own links come first.
 const INTERFACES_MAX: usize = 64;
@@ -13,6 +14,8 @@ const INTERFACES_MAX: usize = 64;
 const ADDRESSES_MAX: usize = 32;
 /// Gateways kept; multi-homed hosts have two or three.
 const GATEWAYS_MAX: usize = 8;
+/// Neighbours kept: as many as a busy /24 has.
+const NEIGHBOURS_MAX: usize = 256;
 
 /// `IFF_UP`: the administrator wants it up.
 const FLAG_UP: u32 = 0x1;
@@ -20,6 +23,12 @@ const FLAG_UP: u32 = 0x1;
 const FLAG_LOOPBACK: u32 = 0x8;
 /// `IFF_RUNNING`: it has a carrier.
 const FLAG_RUNNING: u32 = 0x40;
+/// `IFF_BROADCAST`.
+const FLAG_BROADCAST: u32 = 0x2;
+/// `IFF_POINTOPOINT | IFF_NOARP`: nobody to ask there.
+const FLAGS_ALONE: u32 = 0x10 | 0x80;
+/// `ARPHRD_ETHER`: Ethernet and Wi-Fi.
+const HARDWARE_ETHERNET: u16 = 1;
 /// `IFF_MULTICAST`.
 const FLAG_MULTICAST: u32 = 0x1000;
 
@@ -28,8 +37,11 @@ const FLAG_MULTICAST: u32 = 0x1000;
 pub struct Network {
     /// All interfaces, in the kernel's order.
     pub interfaces: Vec<Interface>,
-    /// The next hops of the default routes.
+    /// The private next hops of the default routes through our own LANs.
     pub gateways: Vec<SocketAddr>,
+    /// The private addresses on our own LANs that have answered somebody here, each with its
+    /// interface.
+    pub neighbours: Vec<(SocketAddr, u32)>,
     /// The DNS servers to ask.
     pub nameservers: Vec<SocketAddr>,
 }
@@ -53,6 +65,7 @@ impl Network {
                 Message::Link(link) => network.add_link(link),
                 Message::Address(address) => network.add_address(address),
                 Message::Gateway(gateway) => network.add_gateway(gateway),
+                Message::Neighbour(neighbour) => network.add_neighbour(neighbour),
                 Message::Done | Message::Other => {}
             }
         }
@@ -82,11 +95,28 @@ impl Network {
     }
 
     /// Adds a gateway.
-    fn add_gateway(&mut self, Gateway { interface, address }: Gateway) {
-        let gateway = with_scope(SocketAddr::new(address, 0), interface);
-        if self.gateways.len() < GATEWAYS_MAX && !self.gateways.contains(&gateway) {
+    fn add_gateway(&mut self, hop: Hop) {
+        let gateway = with_scope(SocketAddr::new(hop.address, 0), hop.interface);
+        if self.is_near(hop)
+            && self.gateways.len() < GATEWAYS_MAX
+            && !self.gateways.contains(&gateway)
+        {
             self.gateways.push(gateway);
         }
+    }
+
+    /// Adds a neighbour.
+    fn add_neighbour(&mut self, hop: Hop) {
+        if self.is_near(hop) && self.neighbours.len() < NEIGHBOURS_MAX {
+            let neighbour = with_scope(SocketAddr::new(hop.address, 0), hop.interface);
+            self.neighbours.push((neighbour, hop.interface));
+        }
+    }
+
+    /// Whether a host is one that we may connect to unasked; the dump of links came before.
+    fn is_near(&self, hop: Hop) -> bool {
+        is_approachable(hop.address)
+            && self.lan_interfaces().any(|lan| lan.link.index == hop.interface)
     }
 
     /// The interface with that index.
@@ -109,6 +139,42 @@ impl Network {
         self.routable().next().is_some()
     }
 
+    /// The interfaces where we may speak to hosts that we know nothing of: Ethernet or Wi-Fi that is
+    /// up; no tunnel, no point-to-point link, no bridge that only joins containers.
+    pub fn lan_interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(|interface| {
+            interface.is_ethernet()
+                && match interface.link.kind {
+                    LinkKind::Hardware | LinkKind::Veth | LinkKind::Derived => true,
+                    LinkKind::Bridge => self.has_lan_port(interface.link.index),
+                    LinkKind::Other => false,
+                }
+        })
+    }
+
+    /// Whether a port of the bridge leads outside: ends of containers and of virtual machines do not.
+    fn has_lan_port(&self, bridge: u32) -> bool {
+        let is_outside = |kind| matches!(kind, LinkKind::Hardware | LinkKind::Derived);
+        self.interfaces.iter().any(|port| port.link.master == bridge && is_outside(port.link.kind))
+    }
+
+    /// The private IPv4 networks on our LANs.
+    pub fn lan_prefixes(&self) -> impl Iterator<Item = Prefix> {
+        self.lan_interfaces().flat_map(|interface| {
+            interface.addresses.iter().filter_map(|(address, length)| match address {
+                IpAddr::V4(own) => Prefix::on_link(interface.link.index, *own, *length),
+                IpAddr::V6(_) => None,
+            })
+        })
+    }
+
+    /// The Ethernet address of an interface.
+    #[must_use]
+    pub fn hardware_address(&self, index: u32) -> Option<[u8; 6]> {
+        let mut interfaces = self.interfaces.iter();
+        interfaces.find(|interface| interface.link.index == index)?.link.hardware_address
+    }
+
     /// Whether `address` shares a link with one of ours.
     #[must_use]
     pub fn is_on_link(&self, address: IpAddr) -> bool {
@@ -129,6 +195,21 @@ impl Interface {
     #[must_use]
     pub const fn is_loopback(&self) -> bool {
         self.link.flags & FLAG_LOOPBACK != 0
+    }
+
+    /// Whether it is Ethernet that is up and reaches many.
+    const fn is_ethernet(&self) -> bool {
+        self.is_running()
+            && !self.is_loopback()
+            && self.link.flags & FLAG_BROADCAST != 0
+            && self.link.flags & FLAGS_ALONE == 0
+            && self.link.hardware_type == HARDWARE_ETHERNET
+    }
+
+    /// Whether it has an address to ping all nodes of the link from.
+    #[must_use]
+    pub fn has_link_local_v6(&self) -> bool {
+        self.addresses.iter().any(|(address, _)| address.is_ipv6() && is_link_local(*address))
     }
 
     /// Whether multicast DNS can be spoken here in `family`.
@@ -158,6 +239,13 @@ pub fn is_private(address: IpAddr) -> bool {
     }
 }
 
+/// Whether we may connect to a host of which we only know that it is there: private, and not of the
+/// networks that providers and the kernel make up.
+#[must_use]
+pub fn is_approachable(address: IpAddr) -> bool {
+    is_private(address) && !matches!(address, IpAddr::V4(v4) if v4.is_link_local())
+}
+
 /// Whether `address` only means something on one link.
 #[must_use]
 pub fn is_link_local(address: IpAddr) -> bool {
@@ -181,11 +269,21 @@ fn same_prefix(one: IpAddr, other: IpAddr, length: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// An Ethernet card.
+    const CARD: Link = Link {
+        index: 2,
+        flags: 0x11043,
+        hardware_type: 1,
+        hardware_address: Some([2, 0, 0, 0, 0, 5]),
+        kind: LinkKind::Hardware,
+        master: 0,
+    };
+
     /// A network of one interface.
     fn network(flags: u32, address: &str, prefix_length: u8) -> Network {
-        let link = Link { index: 2, flags };
+        let link = Link { index: 2, flags, ..CARD };
         let address = Address { interface: 2, address: address.parse().unwrap(), prefix_length };
-        let gateway = Gateway { interface: 2, address: "fe80::1".parse().unwrap() };
+        let gateway = Hop { interface: 2, address: "fe80::1".parse().unwrap() };
         let messages =
             vec![Message::Link(link), Message::Address(address), Message::Gateway(gateway)];
         Network::from_messages(messages, vec!["10.0.0.1:53".parse().unwrap()])
@@ -235,6 +333,37 @@ mod tests {
             ("::ffff:10.0.0.1", false),
         ] {
             assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_never_swept() {
+        let port = |kind| Link { index: 3, kind, master: 2, ..CARD };
+        let bridge = Link { kind: LinkKind::Bridge, ..CARD };
+        for (link, ports, is_swept) in [
+            (CARD, vec![], true),
+            (Link { kind: LinkKind::Veth, ..CARD }, vec![], true),
+            (Link { kind: LinkKind::Derived, ..CARD }, vec![], true),
+            (Link { kind: LinkKind::Other, ..CARD }, vec![], false),
+            (Link { flags: 0x11043 | 0x10, ..CARD }, vec![], false),
+            (Link { flags: 0x11043 | 0x80, ..CARD }, vec![], false),
+            (Link { flags: 0x11043 & !0x2, ..CARD }, vec![], false),
+            (Link { flags: 0x11003, ..CARD }, vec![], false),
+            (Link { hardware_type: 65534, ..CARD }, vec![], false),
+            (Link { hardware_type: 512, ..CARD }, vec![], false),
+            (bridge, vec![], false),
+            (bridge, vec![port(LinkKind::Veth), port(LinkKind::Other)], false),
+            (bridge, vec![port(LinkKind::Veth), port(LinkKind::Hardware)], true),
+        ] {
+            let address =
+                Address { interface: 2, address: [10, 0, 0, 5].into(), prefix_length: 24 };
+            let neighbour = Hop { interface: 2, address: [10, 0, 0, 9].into() };
+            let mut messages = vec![Message::Link(link)];
+            messages.extend(ports.iter().map(|port| Message::Link(*port)));
+            messages.extend([Message::Address(address), Message::Neighbour(neighbour)]);
+            let network = Network::from_messages(messages, vec![]);
+            assert_eq!(network.lan_prefixes().count(), usize::from(is_swept), "{link:?} {ports:?}");
+            assert_eq!(network.neighbours.len(), usize::from(is_swept), "{link:?} {ports:?}");
         }
     }
 }

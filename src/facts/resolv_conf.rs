@@ -28,7 +28,7 @@ fn read_from(resolv_conf: &str, behind_stub: &str, index_of: IndexOf) -> Vec<Soc
     let mut servers = Vec::new();
     let mut read = |path| {
         // No file, no servers in it.
-        let _ = for_each_line(path, |line| {
+        let _ = for_each_line(path, &mut |line| {
             if let Some(server) = parse_line(line, index_of) {
                 push_server(&mut servers, server);
             }

@@ -34,10 +34,8 @@ const fn length_of<T>() -> socklen_t {
 /// Whatever ppoll(2) gives, except that an interruption is no error.
 pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
     #[expect(clippy::cast_possible_wrap, reason = "a budget's seconds")]
-    let timeout = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
+    let timeout =
+        libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
     let count = descriptors.len() as libc::nfds_t;
     // SAFETY: the pointer and the count describe one slice; the other pointers are valid or null.
     let result = unsafe {
@@ -107,30 +105,42 @@ fn bind<T>(socket: &Socket, address: &T) -> io::Result<()> {
     .map(drop)
 }
 
-/// Lets only unfragmented UDP from port 5353 through (`linux/filter.h`). Offsets count from the
-/// network header, where a packet socket for datagrams begins.
-const MDNS_FILTER: [(u16, u8, u8, u32); 17] = [
-    (0x30, 0, 0, 0),      // 0: load the first byte
-    (0x74, 0, 0, 4),      // 1: its upper half is the version
-    (0x15, 0, 7, 4),      // 2: IPv4? else to 10
-    (0x30, 0, 0, 9),      // 3: load the protocol
-    (0x15, 0, 11, 17),    // 4: UDP? else drop
-    (0x28, 0, 0, 6),      // 5: load flags and fragment offset
-    (0x45, 9, 0, 0x3fff), // 6: a fragment? drop
-    (0xb1, 0, 0, 0),      // 7: the header's length into X
-    (0x48, 0, 0, 0),      // 8: load the source port
-    (0x05, 0, 0, 4),      // 9: to 14
-    (0x15, 0, 5, 6),      // 10: IPv6? else drop
-    (0x30, 0, 0, 6),      // 11: load the next header
-    (0x15, 0, 3, 17),     // 12: UDP? else drop
-    (0x28, 0, 0, 40),     // 13: load the source port
-    (0x15, 0, 1, 5353),   // 14: multicast DNS? else drop
-    (0x06, 0, 0, 0xffff), // 15: keep
-    (0x06, 0, 0, 0),      // 16: drop
+/// Lets only ARP replies, ICMP echo replies and UDP from port 5353 through, unfragmented
+/// (`linux/filter.h`). Offsets count from the network header, where a packet socket for datagrams
+/// begins.
+const FILTER: [(u16, u8, u8, u32); 28] = [
+    (0x28, 0, 0, 0xffff_f000), // 0: load the Ethernet protocol (SKF_AD_PROTOCOL)
+    (0x15, 0, 2, 0x0806),      // 1: ARP? else to 4
+    (0x28, 0, 0, 6),           // 2: load the operation
+    (0x15, 22, 23, 2),         // 3: a reply? keep, else drop
+    (0x30, 0, 0, 0),           // 4: load the first byte
+    (0x74, 0, 0, 4),           // 5: its upper half is the version
+    (0x15, 0, 10, 4),          // 6: IPv4? else to 17
+    (0x28, 0, 0, 6),           // 7: load flags and fragment offset
+    (0x45, 18, 0, 0x3fff),     // 8: a fragment? drop
+    (0xb1, 0, 0, 0),           // 9: the header's length into X
+    (0x30, 0, 0, 9),           // 10: load the protocol
+    (0x15, 0, 2, 17),          // 11: UDP? else to 14
+    (0x48, 0, 0, 0),           // 12: load the source port
+    (0x05, 0, 0, 11),          // 13: to 25
+    (0x15, 0, 12, 1),          // 14: ICMP? else drop
+    (0x50, 0, 0, 0),           // 15: load its type
+    (0x15, 9, 10, 0),          // 16: an echo reply? keep, else drop
+    (0x15, 0, 9, 6),           // 17: IPv6? else drop
+    (0x30, 0, 0, 6),           // 18: load the next header
+    (0x15, 0, 2, 17),          // 19: UDP? else to 22
+    (0x28, 0, 0, 40),          // 20: load the source port
+    (0x05, 0, 0, 3),           // 21: to 25
+    (0x15, 0, 4, 58),          // 22: ICMPv6? else drop
+    (0x30, 0, 0, 40),          // 23: load its type
+    (0x15, 1, 2, 129),         // 24: an echo reply? keep, else drop
+    (0x15, 0, 1, 5353),        // 25: multicast DNS? else drop
+    (0x06, 0, 0, 0xffff),      // 26: keep
+    (0x06, 0, 0, 0),           // 27: drop
 ];
 
-/// A packet socket that hears multicast DNS answers on all interfaces, without their link-layer
-/// header and before a firewall sees them (packet(7)). Needs `CAP_NET_RAW`.
+/// A packet socket that hears answers on all interfaces, without their link-layer header and before a
+/// firewall sees them, and that sends ARP (packet(7)). Needs `CAP_NET_RAW`.
 ///
 /// # Errors
 /// Whatever socket(2), setsockopt(2) and bind(2) give; `PermissionDenied` without the privilege.
@@ -138,7 +148,7 @@ pub fn packet_socket() -> io::Result<Socket> {
     // Protocol 0 hears nothing until the filter is in place.
     let socket =
         Socket::new_raw(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), Some(0.into()))?;
-    let filter = MDNS_FILTER.map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
+    let filter = FILTER.map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
     socket.attach_filter(&filter)?;
     // SAFETY: all-zero is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -148,11 +158,40 @@ pub fn packet_socket() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Receives a packet from a packet socket: its length and the interface it came in through.
+/// Broadcasts an ARP packet through an interface.
+///
+/// # Errors
+/// Whatever sendto(2) gives; `ENOBUFS` when the interface's queue is full.
+pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    address.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
+    address.sll_ifindex = interface.cast_signed();
+    address.sll_halen = 6;
+    if let Some(hardware) = address.sll_addr.get_mut(..6) {
+        hardware.fill(0xff);
+    }
+    // SAFETY: both pointers come with their lengths.
+    let count = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const address).cast(),
+            length_of::<libc::sockaddr_ll>(),
+        )
+    };
+    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives a packet from a packet socket: its length, the interface it came in through, and
+/// whether it is ARP.
 ///
 /// # Errors
 /// Whatever recvfrom(2) gives.
-pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, u32)> {
+pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, u32, bool)> {
     // SAFETY: all-zero is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     let mut address_length = length_of::<libc::sockaddr_ll>();
@@ -168,7 +207,8 @@ pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, 
         )
     };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    Ok((count, address.sll_ifindex.unsigned_abs()))
+    let is_arp = u16::from_be(address.sll_protocol) == libc::ETH_P_ARP as u16;
+    Ok((count, address.sll_ifindex.unsigned_abs(), is_arp))
 }
 
 /// Sends multicast from `socket` out of `interface` (ip(7), `IP_MULTICAST_IF`); socket2 only

@@ -16,8 +16,8 @@ pub fn parse(body: &[u8]) -> Result<CacheInfo, Malformed> {
     let text = str::from_utf8(body).map_err(|_| Malformed)?;
     let mut info = Err(Malformed);
     for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
-        if key.trim() == "StoreDir" {
-            if value.trim() != STORE_DIR {
+        if key.trim_ascii() == "StoreDir" {
+            if value.trim_ascii() != STORE_DIR {
                 return Ok(CacheInfo::OtherStore);
             }
             info = Ok(CacheInfo::NixStore);

@@ -4,9 +4,11 @@
 //! peer may send, a parser answers with a value or with [`Malformed`], in time and memory
 //! bounded by the length of the input; no count found inside a packet sizes an allocation.
 
+pub mod arp;
 pub mod cache_info;
 pub mod dns;
 pub mod http;
+pub mod icmp;
 pub mod ip;
 pub mod netlink;
 

@@ -23,6 +23,9 @@ const TABLE_MAIN: u8 = 254;
 const ROUTE_UNICAST: u8 = 1;
 /// Address flags `IFA_F_TENTATIVE | IFA_F_DADFAILED`: not usable (yet).
 const ADDRESS_UNUSABLE: u32 = 0x48;
+/// Neighbour states `NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT`: it has an
+/// Ethernet address.
+const NEIGHBOUR_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 /// `AF_INET`.
 const FAMILY_V4: u8 = 2;
 /// `AF_INET6`.
@@ -38,6 +41,8 @@ pub enum Table {
     Addresses = 22,
     /// Routes, `RTM_GETROUTE`.
     Routes = 26,
+    /// Hosts on the same links, `RTM_GETNEIGH`.
+    Neighbours = 30,
 }
 
 /// One message, reduced to what the search needs.
@@ -48,7 +53,9 @@ pub enum Message {
     /// An address of an interface.
     Address(Address),
     /// A default route through a gateway.
-    Gateway(Gateway),
+    Gateway(Hop),
+    /// A host on the same link that has answered.
+    Neighbour(Hop),
     /// The dump is complete, or was refused.
     Done,
     /// Anything else.
@@ -62,6 +69,29 @@ pub struct Link {
     pub index: u32,
     /// `IFF_*` flags.
     pub flags: u32,
+    /// The `ARPHRD_*` type of its hardware.
+    pub hardware_type: u16,
+    /// Its Ethernet address, if it has one.
+    pub hardware_address: Option<[u8; 6]>,
+    /// What made it.
+    pub kind: LinkKind,
+    /// The bridge or bond that it is a port of, or 0.
+    pub master: u32,
+}
+
+/// What made an interface, from `IFLA_INFO_KIND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A driver: an Ethernet or Wi-Fi card, real or virtual.
+    Hardware,
+    /// A pair of ends, as containers and tests have them.
+    Veth,
+    /// A bridge.
+    Bridge,
+    /// A view of other interfaces that is as good as they are: bond, VLAN, macvlan.
+    Derived,
+    /// A tunnel, or anything unknown.
+    Other,
 }
 
 /// An address of an interface, from `RTM_NEWADDR`.
@@ -75,9 +105,10 @@ pub struct Address {
     pub prefix_length: u8,
 }
 
-/// The next hop of a default route, from `RTM_NEWROUTE`.
+/// A host on the same link: the next hop of a route (`RTM_NEWROUTE`), or a neighbour
+/// (`RTM_NEWNEIGH`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gateway {
+pub struct Hop {
     /// The interface it is reached through.
     pub interface: u32,
     /// Its address.
@@ -128,6 +159,17 @@ fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
         16 => Ok(Message::Link(Link {
             index: u32::from_ne_bytes(array(body, 4)?),
             flags: u32::from_ne_bytes(array(body, 8)?),
+            hardware_type: u16::from_ne_bytes(array(body, 2)?),
+            // IFLA_ADDRESS
+            hardware_address: attribute(body, 16, 1).and_then(|address| array(address, 0)).ok(),
+            // IFLA_LINKINFO, and in it IFLA_INFO_KIND
+            kind: attribute(body, 16, 18)
+                .and_then(|info| attribute(info, 0, 1))
+                .map_or(LinkKind::Hardware, parse_link_kind),
+            // IFLA_MASTER
+            master: attribute(body, 16, 10)
+                .and_then(|master| array(master, 0))
+                .map_or(0, u32::from_ne_bytes),
         })),
         // RTM_NEWADDR: struct ifaddrmsg.
         20 => {
@@ -154,12 +196,34 @@ fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
                 return Ok(Message::Other);
             }
             let gateway = attribute(body, 12, 5)?; // RTA_GATEWAY
-            Ok(Message::Gateway(Gateway {
+            Ok(Message::Gateway(Hop {
                 interface: u32::from_ne_bytes(array(attribute(body, 12, 4)?, 0)?), // RTA_OIF
                 address: parse_address(family, gateway)?,
             }))
         }
+        // RTM_NEWNEIGH: struct ndmsg.
+        28 => {
+            let [family] = array(body, 0)?;
+            let state = u16::from_ne_bytes(array(body, 8)?);
+            if state & NEIGHBOUR_KNOWN == 0 {
+                return Ok(Message::Other);
+            }
+            Ok(Message::Neighbour(Hop {
+                interface: u32::from_ne_bytes(array(body, 4)?),
+                address: parse_address(family, attribute(body, 12, 1)?)?, // NDA_DST
+            }))
+        }
         _ => Ok(Message::Other),
+    }
+}
+
+/// The kind that a link's driver calls itself.
+fn parse_link_kind(name: &[u8]) -> LinkKind {
+    match name.strip_suffix(b"\0").unwrap_or(name) {
+        b"veth" => LinkKind::Veth,
+        b"bridge" => LinkKind::Bridge,
+        b"bond" | b"team" | b"vlan" | b"macvlan" | b"ipvlan" => LinkKind::Derived,
+        _ => LinkKind::Other,
     }
 }
 
@@ -211,8 +275,13 @@ mod tests {
 
     #[test]
     fn a_dump_of_an_ordinary_host() {
-        let mut dump =
-            message(16, &[0, 0, 1, 0, 2, 0, 0, 0, 0x43, 16, 1, 0, 0, 0, 0, 0], &[(3, b"eth0\0")]);
+        let mut dump = message(
+            16,
+            &[0, 0, 1, 0, 2, 0, 0, 0, 0x43, 16, 1, 0, 0, 0, 0, 0],
+            &[(3, b"eth0\0"), (10, &[9, 0, 0, 0]), (18, b"\x09\0\x01\0veth\0\0\0\0")],
+        );
+        dump.extend(message(28, &[2, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 1], &[(1, &[10, 0, 0, 7])]));
+        dump.extend(message(28, &[2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1], &[(1, &[10, 0, 0, 8])]));
         dump.extend(message(
             20,
             &[2, 24, 0, 0, 2, 0, 0, 0],
@@ -230,14 +299,23 @@ mod tests {
         assert_eq!(
             messages,
             [
-                Message::Link(Link { index: 2, flags: 0x11043 }),
+                Message::Link(Link {
+                    index: 2,
+                    flags: 0x11043,
+                    hardware_type: 1,
+                    hardware_address: None,
+                    kind: LinkKind::Veth,
+                    master: 9,
+                }),
+                Message::Neighbour(Hop { interface: 2, address: [10, 0, 0, 7].into() }),
+                Message::Other, // nobody has answered
                 Message::Address(Address {
                     interface: 2,
                     address: [10, 0, 0, 5].into(),
                     prefix_length: 24,
                 }),
                 Message::Other, // tentative
-                Message::Gateway(Gateway { interface: 2, address: [10, 0, 0, 1].into() }),
+                Message::Gateway(Hop { interface: 2, address: [10, 0, 0, 1].into() }),
                 Message::Other, // unreachable
                 Message::Done,
             ]

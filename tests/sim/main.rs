@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 
 use cache_resolver::facts::{Known, Override};
 use cache_resolver::model::{Elapsed, Origin, Outcome};
+use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
 
 /// Random worlds unless the environment says otherwise.
@@ -40,6 +41,9 @@ enum Does {
     Late,
     DiesMidway,
 }
+
+/// Only the methods that name the cache.
+const NAMED: &str = "--methods previous,hosts,dns,mdns";
 
 const ALL: [Does; 5] = [Does::Answers, Does::Silent, Does::Lies, Does::Late, Does::DiesMidway];
 
@@ -78,7 +82,7 @@ fn add_method(world: &mut World, origin: Origin, does: Does) {
             hearing: Hearing::Anybody,
             answers: vec![address],
         }),
-        Origin::Override => unreachable!(),
+        _ => unreachable!(),
     }
 }
 
@@ -92,6 +96,7 @@ fn every_method_in_every_mood() {
                     let moods = [previous, hosts, dns, mdns];
                     for seed in 0..3 {
                         let mut world = World::new(seed);
+                        world.options = NAMED;
                         for (origin, does) in Origin::METHODS.into_iter().zip(moods) {
                             add_method(&mut world, origin, does);
                         }
@@ -142,6 +147,7 @@ fn random_worlds() {
 /// A world with one server that does this, and nobody else.
 fn with_server(server: Server) -> World {
     let mut world = World::new(7);
+    world.options = NAMED;
     world.servers.push(("10.0.0.1:53".parse().unwrap(), server, millis(1)));
     world.hosts.push((cache(), Host::Cache, millis(1)));
     world
@@ -156,6 +162,7 @@ fn how_long_nothing_takes() {
     let end = run(&mut silent, "silent");
     assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(4000)), "DNS has its time");
     let mut nobody = World::new(7);
+    nobody.options = NAMED;
     let end = run(&mut nobody, "nobody");
     assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(2000)), "no server at all");
 }
@@ -324,6 +331,189 @@ fn one_liar_s_crowd_does_not_hold_up_the_others() {
     let end = run(&mut world, "crowd");
     assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache()), "{end:?}");
     assert!(end.at < millis(20), "{end:?}");
+}
+
+/// Where the weak methods look: one cache, no name leads to it.
+fn nameless(options: &'static str, cache_at: u8) -> (World, SocketAddr) {
+    let mut world = World::new(u64::from(cache_at));
+    let cache = SocketAddr::from(([10, 0, 0, cache_at], 9999));
+    world.options = options;
+    world.hosts.push((cache, Host::Cache, millis(1)));
+    (world, cache)
+}
+
+#[test]
+fn a_sweep_finds_every_address_in_time() {
+    for privileged in [true, false] {
+        for cache_at in (1..=254).filter(|host| *host != 99) {
+            let (mut world, cache) = nameless("", cache_at);
+            world.privileged = privileged;
+            let end = run(&mut world, "any address");
+            assert!(
+                matches!(end.outcome, Outcome::Found(found) if found.remote == cache),
+                "{cache}: {end:?}"
+            );
+            assert!(end.at < millis(3300), "{cache} privileged {privileged}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_there_is_known_soon_and_costs_little() {
+    for (privileged, sent_max) in [(true, 300), (false, 300)] {
+        let mut world = World::new(3);
+        world.privileged = privileged;
+        world.mute = (1..=20).map(|host| [10, 0, 0, host].into()).collect();
+        let end = run(&mut world, "nothing");
+        assert_eq!(end.outcome, Outcome::NotFound);
+        assert!(end.at < millis(4500), "{end:?}");
+        assert!(world.sent <= sent_max, "{} sent", world.sent);
+    }
+}
+
+#[test]
+fn a_name_is_found_with_hardly_a_packet() {
+    let mut world = with_server(Server::Answers(vec![cache().ip()]));
+    world.options = "";
+    world.neighbours = vec![[10, 0, 0, 7].into()];
+    let end = run(&mut world, "by name");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+    assert!(world.sent <= 4, "{} sent: A, AAAA, mDNS, TCP", world.sent);
+}
+
+#[test]
+fn the_gateway_of_a_virtual_machine() {
+    let (mut world, cache) = nameless("", 2);
+    world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
+    let end = run(&mut world, "gateway");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Gateway && found.remote == cache)
+    );
+    assert!(end.at < millis(260), "{end:?}");
+    assert!(end.at >= millis(250), "a name has a head start: {end:?}");
+}
+
+#[test]
+fn neighbours_and_pings_lead() {
+    let (mut world, cache) = nameless("--methods neighbours", 30);
+    world.neighbours = vec![cache.ip()];
+    let end = run(&mut world, "neighbours");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Neighbours),
+        "{end:?}"
+    );
+    let (mut world, cache) = nameless("--methods ping", 30);
+    world.pinged = vec![[10, 0, 0, 31].into(), cache.ip()];
+    let end = run(&mut world, "ping");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Ping),
+        "{end:?}"
+    );
+    // A neighbour that answers mDNS behind our firewall is asked directly.
+    let (mut world, cache) = nameless("--methods mdns,neighbours", 30);
+    world.privileged = false;
+    world.hosts[0].1 = Host::Cache;
+    world.neighbours = vec![[10, 0, 0, 60].into()];
+    world.responders.push(Responder {
+        address: [10, 0, 0, 60].into(),
+        delay: millis(1),
+        hearing: Hearing::BehindFirewall,
+        answers: vec![cache.ip()],
+    });
+    let end = run(&mut world, "direct");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Mdns),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn a_named_cache_beats_a_weak_one_that_is_quicker() {
+    let (mut world, _) = nameless("", 2);
+    world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
+    world.servers.push((
+        "10.0.0.1:53".parse().unwrap(),
+        Server::Answers(vec![cache().ip()]),
+        millis(200),
+    ));
+    world.hosts.push((cache(), Host::Cache, millis(400)));
+    let end = run(&mut world, "named");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+    // When its proof fails, the weak one still stands.
+    world.hosts[1].1 = Host::Page;
+    let end = run(&mut world, "named fails");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Gateway),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn tarpits_and_other_web_servers_do_not_hide_the_cache() {
+    for (liar, step) in [(Host::Tarpit, 2), (Host::Page, 6), (Host::Drips, 5)] {
+        for privileged in [true, false] {
+            let (mut world, cache) = nameless("--methods sweep --sweep-rate 1000", 250);
+            world.privileged = privileged;
+            for host in (1..250).step_by(step) {
+                world.hosts.push((SocketAddr::from(([10, 0, 0, host], 9999)), liar, millis(1)));
+            }
+            let end = run(&mut world, &format!("{liar:?} privileged {privileged}"));
+            assert!(
+                matches!(end.outcome, Outcome::Found(found) if found.remote == cache),
+                "{liar:?} {privileged}: {end:?}"
+            );
+            assert!(end.at < millis(5000), "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn only_our_own_private_networks_are_swept() {
+    for (own, length, kind, expected) in [
+        ([8, 8, 8, 8], 24, LinkKind::Hardware, 0),
+        ([100, 64, 0, 9], 10, LinkKind::Hardware, 0),
+        ([169, 254, 0, 9], 16, LinkKind::Hardware, 0),
+        ([10, 9, 0, 9], 24, LinkKind::Other, 0),
+        ([10, 9, 0, 9], 24, LinkKind::Bridge, 0),
+        ([10, 9, 0, 9], 0, LinkKind::Hardware, 0),
+        ([10, 9, 0, 9], 29, LinkKind::Veth, 5),
+        ([10, 9, 0, 9], 8, LinkKind::Hardware, 1022),
+    ] {
+        for privileged in [true, false] {
+            let mut world = World::new(9);
+            world.options = "--methods sweep --sweep-rate 5000";
+            world.privileged = privileged;
+            world.links = vec![(own.into(), length, kind)];
+            run(&mut world, &format!("{own:?}/{length} {kind:?}"));
+            world.probed.sort();
+            world.probed.dedup();
+            assert_eq!(world.probed.len(), expected, "{own:?}/{length} {kind:?} {privileged}");
+        }
+    }
+}
+
+#[test]
+fn a_named_network_is_swept_as_well() {
+    let mut world = World::new(11);
+    let cache: SocketAddr = "192.168.7.140:9999".parse().unwrap();
+    world.options = "--methods sweep --sweep 192.168.7.0/24 --sweep-rate 1000";
+    world.hosts.push((cache, Host::Cache, millis(1)));
+    let end = run(&mut world, "named network");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
+    world.options = "--methods sweep --sweep 192.168.7.0/24 --sweep-limit 100 --sweep-rate 1000";
+    world.probed.clear();
+    assert_eq!(run(&mut world, "limit").outcome, Outcome::NotFound);
+    world.probed.sort();
+    world.probed.dedup();
+    assert!(world.probed.len() <= 100, "{}", world.probed.len());
+}
+
+#[test]
+fn the_network_changes_during_a_sweep() {
+    let (mut world, cache) = nameless("--methods sweep", 200);
+    world.network_changes = vec![(Elapsed::START, true), (millis(500), false), (millis(900), true)];
+    let end = run(&mut world, "gone and back");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
 }
 
 /// The dice are what they say, or the seeds mean nothing.

@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cache_resolver::cli::{Command, Config, Environment, parse};
-use cache_resolver::facts::{Interface, Known, Network, is_private};
+use cache_resolver::facts::{Interface, Known, Network, Prefix, is_private};
+use cache_resolver::model::Origin;
 use cache_resolver::model::{
-    Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Outcome, Output,
+    Channel, Elapsed, Failure, Family, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
 };
 use cache_resolver::search::Search;
-use cache_resolver::wire::netlink::Link;
+use cache_resolver::wire::icmp;
+use cache_resolver::wire::netlink::{Link, LinkKind};
 
 use crate::support::{
     ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, id_of,
@@ -17,9 +19,11 @@ use crate::support::{
 };
 
 /// Steps of one search: more is a busy loop.
-const STEPS_MAX: usize = 5_000;
+const STEPS_MAX: usize = 20_000;
 /// Outputs between two waits: more is one, too.
-const OUTPUTS_MAX: usize = 500;
+const OUTPUTS_MAX: usize = 2_000;
+/// Connections at a time that nobody has accepted yet.
+const UNRESOLVED_MAX: usize = 128 + 7 * 8;
 
 /// A private address that no route leads to.
 const UNROUTED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 7, 144));
@@ -159,6 +163,20 @@ pub struct World {
     pub privileged: bool,
     pub stop_at: Option<Elapsed>,
     pub budget: &'static str,
+    /// Options besides the budget.
+    pub options: &'static str,
+    /// Our own networks: address, length, and what kind of link they are on.
+    pub links: Vec<(Ipv4Addr, u8, LinkKind)>,
+    pub gateways: Vec<SocketAddr>,
+    pub neighbours: Vec<IpAddr>,
+    /// Hosts that answer ARP and nothing else.
+    pub mute: Vec<IpAddr>,
+    /// Hosts that answer pings.
+    pub pinged: Vec<IpAddr>,
+    /// ARP requests and connections that were sent, by address.
+    pub probed: Vec<IpAddr>,
+    /// Everything sent.
+    pub sent: usize,
 }
 
 impl World {
@@ -175,6 +193,14 @@ impl World {
             privileged: true,
             stop_at: None,
             budget: "10",
+            options: "",
+            links: vec![(Ipv4Addr::new(10, 0, 0, 99), 24, LinkKind::Hardware)],
+            gateways: Vec::new(),
+            neighbours: Vec::new(),
+            mute: Vec::new(),
+            pinged: Vec::new(),
+            probed: Vec::new(),
+            sent: 0,
         }
     }
 
@@ -211,6 +237,35 @@ impl World {
         }
         if world.dice.percent(20) {
             world.known.hosts = vec![world.any_address().ip()];
+        }
+        world.options = world.dice.pick(&[
+            "--methods previous,hosts,dns,mdns",
+            "",
+            "",
+            "--sweep-rate 20000",
+            "--sweep-limit 20",
+            "--methods gateway,neighbours,ping",
+            "--sweep 192.168.7.0/24 --sweep-rate 1000",
+        ]);
+        if world.dice.percent(30) {
+            let link = (
+                Ipv4Addr::new(192, 168, 7, 9),
+                29,
+                world.dice.pick(&[LinkKind::Veth, LinkKind::Other]),
+            );
+            world.links.push(link);
+        }
+        if world.dice.percent(30) {
+            let gateway = world.any_address().ip();
+            world.gateways.push(SocketAddr::new(gateway, 0));
+        }
+        for _ in 0..world.dice.below(4) {
+            let address = world.any_address().ip();
+            world.neighbours.push(address);
+            let address = world.any_address().ip();
+            world.pinged.push(address);
+            let address = IpAddr::from([10, 0, 0, u8::try_from(world.dice.below(250)).unwrap()]);
+            world.mute.push(address);
         }
         for number in 0..world.dice.below(4) {
             let answers = (0..=world.dice.below(2)).map(|_| world.any_address().ip()).collect();
@@ -272,7 +327,8 @@ impl World {
         let is_calm = self.loss == 0
             && self.network_changes == [(Elapsed::START, true)]
             && self.stop_at.is_none()
-            && self.budget == "10";
+            && self.budget == "10"
+            && !self.options.contains("--methods gateway");
         let is_cache = |address: &IpAddr, with_name: bool| {
             self.host_at(SocketAddr::new(*address, 9999)).is_some_and(|(host, delay)| {
                 *address != UNROUTED
@@ -295,7 +351,11 @@ impl World {
         });
         let of_known = self.known.previous.iter().any(|(previous, _)| is_cache(previous, false))
             || self.known.hosts.iter().any(|known| is_cache(known, true));
-        is_calm && (of_known || of_servers || of_responders)
+        let is_swept = self.options != "--methods previous,hosts,dns,mdns"
+            && self.options != "--sweep-limit 20";
+        let of_sweep = is_swept
+            && self.hosts.iter().any(|(at, ..)| on_link(at.ip()) && is_cache(&at.ip(), false));
+        is_calm && (of_known || of_servers || of_responders || of_sweep)
     }
 
     /// Whether the name leads to the address for Nix, too.
@@ -306,11 +366,23 @@ impl World {
 
     /// The network as netlink would show it.
     fn network(&self, is_up: bool) -> Network {
-        let link = Link { index: 2, flags: 0x11043 };
-        let addresses = if is_up { vec![(IpAddr::from([10, 0, 0, 99]), 24)] } else { Vec::new() };
+        let interfaces = self.links.iter().zip(2..).map(|((own, length, kind), index)| Interface {
+            link: Link {
+                index,
+                flags: 0x11043,
+                hardware_type: 1,
+                hardware_address: Some([2, 0, 0, 0, 0, 5]),
+                kind: *kind,
+                master: 0,
+            },
+            addresses: if is_up { vec![(IpAddr::V4(*own), *length)] } else { Vec::new() },
+        });
+        let of_lan = |neighbour: &&IpAddr| is_up && on_link(**neighbour);
+        let neighbours = self.neighbours.iter().filter(of_lan);
         Network {
-            interfaces: vec![Interface { link, addresses }],
-            gateways: Vec::new(),
+            interfaces: interfaces.collect(),
+            gateways: if is_up { self.gateways.clone() } else { Vec::new() },
+            neighbours: neighbours.map(|address| (SocketAddr::new(*address, 0), 2)).collect(),
             nameservers: self.servers.iter().map(|(server, ..)| *server).collect(),
         }
     }
@@ -336,7 +408,9 @@ enum Event {
     Received(Channel, Vec<u8>),
     Failed(Channel, Failure),
     Mdns(IpAddr, bool, Vec<u8>),
-    PacketSocket,
+    Arp(u32, Vec<u8>),
+    Icmp(IpAddr, Vec<u8>),
+    PacketSocket(bool),
     Stop,
 }
 
@@ -352,13 +426,17 @@ struct Run<'a> {
     is_up: bool,
     listens: bool,
     has_packet_socket: bool,
+    /// Leads of those who name the cache that are not judged yet.
+    named: Vec<Lead>,
+    /// Connections that nobody has accepted yet.
+    unresolved: Vec<Channel>,
     context: &'a str,
 }
 
 /// The configuration that the worlds use.
-pub fn config(budget: &str) -> Config {
-    let words = ["--budget", budget].map(Into::into);
-    match parse(words, &Environment::default()).unwrap() {
+pub fn config(budget: &str, options: &str) -> Config {
+    let words = ["--budget", budget].into_iter().chain(options.split_whitespace());
+    match parse(words.map(Into::into), &Environment::default()).unwrap() {
         Command::Run(config) => *config,
         _ => unreachable!(),
     }
@@ -368,7 +446,7 @@ pub fn config(budget: &str) -> Config {
 /// without a busy loop, without a deadline in the past, with every channel closed, and with a
 /// winner only if that is a cache.
 pub fn run(world: &mut World, context: &str) -> End {
-    let config = config(world.budget);
+    let config = config(world.budget, world.options);
     world.known.nameservers = world.servers.iter().map(|(server, ..)| *server).collect();
     let mut search = Search::new(&config, &world.known, world.dice.0).unwrap();
     let mut run = Run {
@@ -380,6 +458,8 @@ pub fn run(world: &mut World, context: &str) -> End {
         is_up: false,
         listens: false,
         has_packet_socket: false,
+        named: Vec::new(),
+        unresolved: Vec::new(),
         context,
     };
     for (at, is_up) in run.world.network_changes.clone() {
@@ -393,7 +473,7 @@ pub fn run(world: &mut World, context: &str) -> End {
     if let Err(outcome) = run.drain(&mut search) {
         return run.judge(outcome, config.budget);
     }
-    search.handle(run.now, Input::Network(&run.world.network(run.is_up)));
+    search.handle(run.now, Input::Network(run.world.network(run.is_up)));
     for _ in 0..STEPS_MAX {
         let wait_until = match run.drain(&mut search) {
             Ok(wait_until) => wait_until,
@@ -432,6 +512,14 @@ impl Run<'_> {
     }
 
     fn carry_out(&mut self, output: Output, search: &mut Search) {
+        self.world.sent += usize::from(!matches!(
+            output,
+            Output::Note(_)
+                | Output::ReadNetwork
+                | Output::Close(_)
+                | Output::ListenMulticast { .. }
+                | Output::OpenPacketSocket
+        ));
         match output {
             Output::OpenDatagram { channel, remote, datagram } => {
                 assert!(
@@ -456,6 +544,12 @@ impl Run<'_> {
                     return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
                 }
                 self.open.push((channel, remote, request.clone(), true));
+                if remote.port() == 9999 {
+                    self.world.probed.push(remote.ip());
+                    self.unresolved.push(channel);
+                    let count = self.unresolved.len();
+                    assert!(count <= UNRESOLVED_MAX, "{}: {count} unresolved", self.context);
+                }
                 self.connect(channel, remote, &request);
             }
             Output::Send(channel, datagram) => {
@@ -464,6 +558,7 @@ impl Run<'_> {
             }
             Output::Close(channel) => {
                 let before = self.open.len();
+                self.unresolved.retain(|open| *open != channel);
                 self.open.retain(|(open, ..)| *open != channel);
                 assert_eq!(
                     self.open.len() + 1,
@@ -478,13 +573,23 @@ impl Run<'_> {
             }
             Output::ListenMulticast { .. } => self.listens = true,
             Output::OpenPacketSocket => {
-                if self.world.privileged {
-                    self.has_packet_socket = true;
-                    self.schedule_at(self.now, Event::PacketSocket);
+                if !self.has_packet_socket {
+                    self.has_packet_socket = self.world.privileged;
+                    self.schedule_at(self.now, Event::PacketSocket(self.world.privileged));
                 }
             }
+            Output::AskDirectly { host, question, .. } => self.ask_responder(host.ip(), &question),
+            Output::AskArp { interface, packet } => self.ask_arp(interface, packet, search),
+            Output::Ping { target, message } => self.answer_ping(target, &message),
+            Output::Note(Note::Followed(lead)) if lead.origin.is_named() => self.named.push(lead),
+            Output::Note(Note::Judged(lead, Verdict::NotACache(_))) => {
+                self.named.retain(|named| named.remote != lead.remote);
+            }
+            Output::Note(Note::AskedByName(remote)) => {
+                self.named.push(Lead { origin: Origin::Dns, remote });
+            }
             Output::ReadNetwork => {
-                search.handle(self.now, Input::Network(&self.world.network(self.is_up)));
+                search.handle(self.now, Input::Network(self.world.network(self.is_up)));
             }
             Output::Note(_) => {}
             Output::WaitUntil(_) | Output::Finished(_) => unreachable!(),
@@ -529,6 +634,67 @@ impl Run<'_> {
         for bytes in replies {
             if !self.world.dice.percent(self.world.loss) {
                 self.schedule(delay, Event::Received(channel, bytes));
+            }
+        }
+    }
+
+    /// An ARP request goes to everybody.
+    fn ask_arp(&mut self, interface: u32, packet: [u8; 28], search: &mut Search) {
+        let target = IpAddr::from([packet[24], packet[25], packet[26], packet[27]]);
+        let (own, length, kind) = self.world.links[interface as usize - 2];
+        let prefix = Prefix::on_link(interface, own, length).expect("a network that may be swept");
+        let IpAddr::V4(target_v4) = target else { unreachable!() };
+        assert!(prefix.rank_of(target_v4).is_some(), "{}: {target} is off-link", self.context);
+        assert!(kind != LinkKind::Other, "{}: swept a tunnel", self.context);
+        assert_eq!(packet[14..18], own.octets(), "{}: not our address", self.context);
+        self.world.probed.push(target);
+        if self.world.dice.percent(1) {
+            return search.handle(self.now, Input::Congested(interface));
+        }
+        let is_alive = self.world.mute.contains(&target)
+            || self
+                .world
+                .hosts
+                .iter()
+                .any(|(at, host, _)| at.ip() == target && *host != Host::SwallowsSyn);
+        if is_alive && on_link(target) {
+            let mut answer = packet.to_vec();
+            answer[7] = 2;
+            answer[14..18].copy_from_slice(&packet[24..28]);
+            self.schedule(millis(1), Event::Arp(interface, answer.clone()));
+            // And nonsense: cut short, from an address nobody asked, a request.
+            self.schedule(millis(1), Event::Arp(interface, answer[..20].to_vec()));
+            answer[14..18].copy_from_slice(&[203, 0, 113, 7]);
+            self.schedule(millis(1), Event::Arp(interface, answer));
+            self.schedule(millis(1), Event::Arp(interface, packet.to_vec()));
+        }
+    }
+
+    /// An echo request goes to everybody.
+    fn answer_ping(&mut self, target: SocketAddr, message: &[u8]) {
+        assert!(icmp::parse_reply(false, message).is_err(), "a request");
+        assert!(
+            target.ip() == IpAddr::from([10, 0, 0, 255])
+                || target.ip() == IpAddr::from([192, 168, 7, 15])
+        );
+        let mut reply = message.to_vec();
+        reply[0] = 0;
+        for address in self.world.pinged.clone() {
+            self.schedule(millis(1), Event::Icmp(address, reply.clone()));
+            self.schedule(millis(1), Event::Icmp(address, message.to_vec()));
+            self.schedule(millis(1), Event::Icmp(address, b"\0\0\0\0\0\0\0\0another".to_vec()));
+        }
+    }
+
+    /// A question goes to one host alone: its answer passes any firewall that keeps state.
+    fn ask_responder(&mut self, host: IpAddr, question: &[u8]) {
+        let owner = name("waterbug.local");
+        for responder in self.world.responders.clone() {
+            if responder.address == host && !self.world.dice.percent(self.world.loss) {
+                let records: Vec<Record> =
+                    responder.answers.iter().map(|given| address(&owner, *given)).collect();
+                let packet = message(id_of(question), MULTICAST, &[], [&records, &[], &[]]);
+                self.schedule(responder.delay, Event::Mdns(host, false, packet));
             }
         }
     }
@@ -635,9 +801,10 @@ impl Run<'_> {
         match event {
             Event::Network(is_up) => {
                 self.is_up = is_up;
-                search.handle(self.now, Input::Network(&self.world.network(is_up)));
+                search.handle(self.now, Input::Network(self.world.network(is_up)));
             }
             Event::Connected(channel) if is_open(&channel) => {
+                self.unresolved.retain(|open| *open != channel);
                 search.handle(self.now, Input::Connected(channel));
             }
             Event::Received(channel, bytes) if is_open(&channel) => {
@@ -645,14 +812,21 @@ impl Run<'_> {
             }
             Event::Failed(channel, failure) if is_open(&channel) => {
                 self.open.retain(|(open, ..)| *open != channel);
+                self.unresolved.retain(|open| *open != channel);
                 search.handle(self.now, Input::Failed(channel, failure));
+            }
+            Event::Arp(interface, packet) => {
+                search.handle(self.now, Input::Arp(interface, &packet));
+            }
+            Event::Icmp(source, message) => {
+                search.handle(self.now, Input::Icmp(SocketAddr::new(source, 0), &message));
             }
             Event::Mdns(source, multicast, payload) => {
                 let source = SocketAddr::new(source, 5353);
                 let datagram = MdnsDatagram { interface: 2, source, multicast, payload: &payload };
                 search.handle(self.now, Input::Mdns(datagram));
             }
-            Event::PacketSocket => search.handle(self.now, Input::PacketSocketOpened),
+            Event::PacketSocket(open) => search.handle(self.now, Input::PacketSocket(open)),
             Event::Stop => search.handle(self.now, Input::Stop),
             // The channel was closed before this came.
             Event::Connected(_) | Event::Received(..) | Event::Failed(..) => {
@@ -677,6 +851,11 @@ impl Run<'_> {
                 Host::WantsName => found.by_name && self.world.name_gives(found.remote.ip()),
                 _ => false,
             };
+            let stronger = self.named.iter().find(|lead| lead.remote != found.remote);
+            let in_time = self.now < Elapsed::START + budget * 9 / 10;
+            if let Some(stronger) = stronger.filter(|_| !found.origin.is_named() && in_time) {
+                panic!("{}: {found:?} won while {stronger:?} was in flight", self.context);
+            }
             assert!(is_right, "{}: a false winner: {found:?} is {host:?}", self.context);
         }
         End { outcome, at: self.now }

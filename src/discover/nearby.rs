@@ -1,0 +1,75 @@
+//! `gateway` and `neighbours`: hosts that the kernel's tables already name.
+//!
+//! In QEMU's user network the gateway is the host itself, so a virtual machine needs no
+//! configuration. A neighbour is anyone we have exchanged a packet with, and anyone who has tried
+//! to answer us: a responder whose answer a firewall dropped stands in the table all the same.
+
+use std::time::Duration;
+
+use crate::facts::Network;
+use crate::model::{Effects, Elapsed, Lead, Origin, Output};
+
+/// When the table of neighbours is read, counted from the start of the method: at once, after
+/// multicast DNS has stirred it, and after the ping has, twice.
+const READ_AFTER: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(150),
+    Duration::from_millis(500),
+    Duration::from_millis(900),
+];
+
+/// Leads to the default gateways.
+pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
+    effects.leads.extend(network.gateways.iter().map(|gateway| {
+        let mut remote = *gateway;
+        remote.set_port(port);
+        Lead { origin: Origin::Gateway, remote }
+    }));
+}
+
+/// The state of the reading of neighbours.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    /// When it began.
+    started_at: Option<Elapsed>,
+    /// How often the table was asked for.
+    reads: usize,
+}
+
+impl Neighbours {
+    /// Begins.
+    pub fn start(&mut self, now: Elapsed) {
+        self.started_at = Some(now);
+    }
+
+    /// Takes the table; nothing before the start.
+    pub fn follow(&self, network: &Network, port: u16, effects: &mut Effects) {
+        if self.started_at.is_some() {
+            effects.leads.extend(network.neighbours.iter().map(|(neighbour, _)| {
+                let mut remote = *neighbour;
+                remote.set_port(port);
+                Lead { origin: Origin::Neighbours, remote }
+            }));
+        }
+    }
+
+    /// Asks for the table when the time has come.
+    pub fn advance(&mut self, now: Elapsed, effects: &mut Effects) {
+        while self.next_at().is_some_and(|at| at <= now) {
+            self.reads += 1;
+            effects.output(Output::ReadNetwork);
+        }
+    }
+
+    /// When `advance` is next of use.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Elapsed> {
+        Some(self.started_at? + *READ_AFTER.get(self.reads)?)
+    }
+
+    /// Whether the table was read for the last time.
+    #[must_use]
+    pub fn has_had_its_say(&self) -> bool {
+        self.started_at.is_some() && self.next_at().is_none()
+    }
+}

@@ -1,0 +1,92 @@
+//! One ICMP echo to everybody on each link.
+//!
+//! Few Linux hosts answer a broadcast (`icmp_echo_ignore_broadcasts`), many other devices do, and
+//! all answer `ff02::1`. Each answer is a lead, and each host that was woken is a neighbour.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::Random;
+use crate::facts::Network;
+use crate::model::{Effects, Elapsed, Lead, Origin, Output};
+use crate::wire::icmp::{COOKIE_LENGTH, compose_request, parse_reply};
+
+/// How long answers are waited for; hosts on Wi-Fi that sleep take longest.
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
+/// All nodes on the link. RFC 4291 §2.7.1.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// Links pinged.
+const TARGETS_MAX: usize = 16;
+
+/// The state of the ping.
+#[derive(Debug)]
+pub struct Ping {
+    /// The port that a lead gets.
+    port: u16,
+    /// What our requests carry, and so the answers to them.
+    cookie: [u8; COOKIE_LENGTH],
+    /// When it began.
+    started_at: Option<Elapsed>,
+    /// Everybody's addresses that were asked.
+    targets: Vec<SocketAddr>,
+}
+
+impl Ping {
+    /// Asks nobody yet.
+    #[must_use]
+    pub fn new(port: u16, random: &mut Random) -> Self {
+        let mut cookie = [0; COOKIE_LENGTH];
+        for byte in &mut cookie {
+            *byte = random.next_u16().to_be_bytes()[0];
+        }
+        Self { port, cookie, started_at: None, targets: Vec::new() }
+    }
+
+    /// Begins, or goes on with the links that have come since.
+    pub fn ask(&mut self, now: Elapsed, network: &Network, effects: &mut Effects) {
+        let of_prefixes =
+            network.lan_prefixes().map(|prefix| SocketAddr::new(IpAddr::V4(prefix.broadcast()), 0));
+        let of_links = network
+            .lan_interfaces()
+            .filter(|interface| interface.has_link_local_v6())
+            .map(|interface| {
+                std::net::SocketAddrV6::new(ALL_NODES, 0, 0, interface.link.index).into()
+            });
+        for target in of_prefixes.chain(of_links) {
+            if !self.targets.contains(&target) && self.targets.len() < TARGETS_MAX {
+                self.targets.push(target);
+                let message = compose_request(target.is_ipv6(), self.cookie);
+                effects.output(Output::Ping { target, message });
+                self.started_at = Some(now);
+            }
+        }
+        self.started_at = self.started_at.or(Some(now));
+    }
+
+    /// Whether it has begun.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.started_at.is_some()
+    }
+
+    /// Takes an ICMP message.
+    pub fn handle(&self, source: SocketAddr, message: &[u8], effects: &mut Effects) {
+        if parse_reply(source.is_ipv6(), message) == Ok(self.cookie) {
+            let mut remote = source;
+            remote.set_port(self.port);
+            effects.leads.push(Lead { origin: Origin::Ping, remote });
+        }
+    }
+
+    /// When silence becomes an answer, if that is still to come.
+    #[must_use]
+    pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
+        self.started_at.map(|at| at + SILENCE_TIMEOUT).filter(|at| now < *at)
+    }
+
+    /// Whether everybody has had time to answer.
+    #[must_use]
+    pub fn has_had_its_say(&self, now: Elapsed) -> bool {
+        self.has_started() && self.next_at(now).is_none()
+    }
+}
