@@ -398,6 +398,8 @@ pub enum Note {
     NetworkUp(usize),
     /// A method has begun.
     Started(Origin),
+    /// The group was asked on this interface.
+    AskedLink(u32, Family),
     /// A DNS server was asked.
     AskedServer(SocketAddr),
     /// A DNS server has answered that it knows nothing, or cannot be asked.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::cli::Config;
 use crate::discover::sweep::Probe;
 use crate::log::Level;
-use crate::model::{Elapsed, Flaw, Note, Origin, Outcome, Verdict};
+use crate::model::{Elapsed, Family, Flaw, Note, Origin, Outcome, Verdict};
 use crate::output::{Files, display};
 
 /// Entries kept; a search that follows every lead of a liar has some two hundred.
@@ -131,6 +131,13 @@ pub fn describe(note: Note) -> (Level, String) {
     match note {
         Note::NetworkUp(count) => (Level::Debug, format!("network is up, {count} interface(s)")),
         Note::Started(origin) => (Level::Debug, format!("{}: started", origin.word())),
+        Note::AskedLink(interface, family) => {
+            let version = match family {
+                Family::V4 => 4,
+                Family::V6 => 6,
+            };
+            (Level::Debug, format!("mdns: asked on interface {interface} over IPv{version}"))
+        }
         Note::AskedServer(server) => (Level::Debug, format!("dns: asked {}", display(server))),
         Note::ServerDenied(server) => {
             (Level::Debug, format!("dns: nothing from {}", display(server)))

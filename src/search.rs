@@ -51,6 +51,8 @@ pub struct Search {
     ends_at: Elapsed,
     /// The network as last seen.
     network: Network,
+    /// Whether it was looked at.
+    saw_network: bool,
     /// Since when there is a network.
     up_since: Option<Elapsed>,
     /// Whether the network has been down during the search.
@@ -116,6 +118,7 @@ impl Search {
             methods,
             ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
             network: Network::default(),
+            saw_network: false,
             up_since: None,
             came_up_late: false,
             read_at: Elapsed::START + READ_INTERVAL,
@@ -217,13 +220,15 @@ impl Search {
     /// Takes the network's state.
     fn handle_network(&mut self, network: Network) {
         self.read_at = self.now + READ_INTERVAL;
-        let was_up = self.network.is_up();
-        if self.network != network {
-            self.network = network;
-            self.frontier.revive_unreachable();
+        if self.saw_network && self.network == network {
+            return;
         }
+        self.saw_network = true;
+        let was_up = self.network.is_up();
+        self.network = network;
         let is_up = self.network.is_up();
         self.came_up_late |= !is_up;
+        self.frontier.revive_unreachable();
         if is_up && !was_up {
             self.up_since = Some(self.now);
             self.mdns.forget();

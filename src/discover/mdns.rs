@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Random;
 use crate::facts::{Network, is_link_local};
-use crate::model::{Effects, Elapsed, Family, Lead, MdnsDatagram, Origin, Output};
+use crate::model::{Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output};
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
 /// When the question goes out again, counted from the first time on that link: a record is not
@@ -81,6 +81,7 @@ impl Mdns {
                     asked_again: 0,
                     listens: false,
                 });
+                effects.note(Note::AskedLink(index, family));
                 effects.output(self.question(index, family));
             }
         }

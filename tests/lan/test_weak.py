@@ -1,0 +1,254 @@
+"""Found where no name leads: gateway, neighbours, ping, sweep; and what is never sent."""
+
+import json
+import os
+import random
+import time
+
+import pytest
+
+from lan import PROGRAM, Lan
+from test_names import FALLBACK, assert_found, assert_not_found
+
+NOBODY = 65534
+WEAK = ("--methods", "gateway,neighbours,ping,sweep")
+SEED = int(os.environ.get("CACHE_RESOLVER_SEED", time.time()))
+
+
+@pytest.fixture
+def client(lan):
+    """The host that looks for the cache, without a DNS server."""
+    return lan.host("client", 50)
+
+
+@pytest.fixture
+def somewhere(lan):
+    """A cache at an address that the printed seed decides."""
+    print("CACHE_RESOLVER_SEED =", SEED)
+    number = random.Random(SEED).choice([n for n in range(1, 255) if n != 50])
+    host = lan.host("cache", number)
+    host.serve_cache()
+    return host
+
+
+def with_net_raw(host, *options):
+    """Runs the program as nobody, with CAP_NET_RAW and nothing else."""
+    directory = host.directory / "out"
+    directory.mkdir(exist_ok=True)
+    os.chown(directory, NOBODY, NOBODY)
+    return host.run(
+        "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+        "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw",
+        PROGRAM, "--output-dir", directory, *options)
+
+
+def test_sweep_by_default(somewhere, client):
+    """Nothing is known but the network itself: found all the same, and soon."""
+    result = client.resolve()
+    assert_found(result, somewhere, "sweep")
+    assert result.seconds < 3.3
+    assert result.status == 0
+
+
+def test_sweep_with_net_raw_alone(somewhere, client):
+    before = client.packets_sent()
+    log = with_net_raw(client, "--methods", "sweep", "--explain", "--sweep-rate", "1000")
+    assert "by ARP" in log.stdout and f"found at {somewhere.address}" in log.stdout
+    assert client.packets_sent() - before < 270
+
+
+def test_sweep_without_privilege(somewhere, client):
+    result = client.resolve(user=NOBODY)
+    assert_found(result, somewhere, "sweep")
+    assert result.log.count("needs CAP_NET_RAW") == 1, "said once"
+    assert result.seconds < 3.5
+
+
+def test_gateway(lan, client):
+    cache = lan.host("cache", 2)
+    cache.serve_cache()
+    client.run("ip", "route", "add", "default", "via", cache.address)
+    result = client.resolve("--methods", "gateway,sweep")
+    assert_found(result, cache, "gateway")
+    assert result.seconds < 0.5
+
+
+def test_neighbours(somewhere, client):
+    client.run("nc", "-z", "-w1", somewhere.address, "1", check=False)  # they meet
+    assert_found(client.resolve("--methods", "neighbours", user=NOBODY), somewhere, "neighbours")
+
+
+@pytest.mark.parametrize("firewall", [False, True])
+def test_ping(somewhere, client, firewall):
+    """The answer to a broadcast is of no known connection: a firewall drops it."""
+    somewhere.run("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_broadcasts=0")
+    client.run("sysctl", "-qw", "net.ipv4.ping_group_range=1 0")
+    if firewall:
+        client.drop_by_default()
+        # The ping socket hears nothing now; the packet socket does, which mDNS opens.
+        assert_found(client.resolve("--methods", "mdns,ping"), somewhere, "ping")
+    else:
+        assert_found(client.resolve("--methods", "ping"), somewhere, "ping")
+
+
+def test_ping_over_ipv6(lan):
+    """All nodes answer ff02::1, and the link-local address serves Nix."""
+    cache, client = lan.host("cache", ipv6=True), lan.host("client", 50, ipv6=True)
+    cache.serve_cache()
+    result = client.resolve("--methods", "ping")
+    assert result.address.startswith("fe80::") and result.address.endswith("%eth0"), result.log
+
+
+def test_mdns_of_a_neighbour_without_privilege(somewhere, client):
+    """A question to one host: the firewall lets its answer in."""
+    somewhere.stop(somewhere.nginx)
+    real = somewhere.lan.host("real", 222 if somewhere.address != "10.77.0.222" else 223)
+    real.serve_cache()
+    client.run("nc", "-z", "-w1", somewhere.address, "1", check=False)  # they meet
+    client.drop_by_default()
+    somewhere.start("/usr/bin/python3", "-c", RESPONDER.replace("ADDRESS", real.address))
+    somewhere.wait_for_port(5353, "u")
+    result = client.resolve("--methods", "mdns,neighbours", user=NOBODY)
+    assert_found(result, real, "mdns")
+
+
+RESPONDER = """
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('0.0.0.0', 5353))
+while True:
+    query, peer = s.recvfrom(2000)
+    name = b'\\x08waterbug\\x05local\\0'
+    record = name + struct.pack('>HHIH', 1, 1, 60, 4) + socket.inet_aton('ADDRESS')
+    s.sendto(query[:2] + b'\\x84\\0' + b'\\0\\0\\0\\1\\0\\0\\0\\0' + record, peer)
+"""
+
+
+def test_many_ports_and_one_cache(lan, client):
+    """Forty web servers and tarpits, one of all a cache."""
+    cache = lan.host("cache", 200)
+    cache.serve_cache()
+    crowd = lan.host("crowd", 10)
+    for number in range(11, 50):
+        crowd.add_address(lan.network[number])
+    crowd.start("/usr/bin/python3", "-c", (
+        "import socket, threading, time\n"
+        "def tarpit(port):\n"
+        "    s = socket.create_server(('0.0.0.0', port), backlog=200); held = []\n"
+        "    while True: held.append(s.accept())\n"
+        "tarpit(9999)\n"))
+    crowd.wait_for_port(9999, "t")
+    for user in (None, NOBODY):
+        result = client.resolve("--methods", "sweep", "--sweep-rate", "2000", user=user)
+        assert_found(result, cache, "sweep")
+        assert result.seconds < 2
+
+
+def test_nothing_there_is_known_soon(client):
+    before = client.packets_sent()
+    result = client.resolve()
+    assert_not_found(result, 4.5)
+    assert client.packets_sent() - before <= 700
+
+
+def test_a_name_costs_twelve_packets(lan):
+    cache, router = lan.host("cache", 141), lan.host("router", 1)
+    client = lan.host("client", 50, ipv6=True)
+    client.write_etc("resolv.conf", f"nameserver {router.address}\n")
+    cache.serve_cache()
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    time.sleep(1.5)  # IPv6 has introduced itself
+    before = client.packets_sent()
+    assert_found(client.resolve(), cache, "dns")
+    time.sleep(0.3)
+    assert client.packets_sent() - before <= 12
+
+
+@pytest.mark.parametrize("user", [None, NOBODY])
+@pytest.mark.parametrize("address", [
+    "203.0.113.5/24", "100.64.0.5/10", "169.254.7.5/16", "10.0.0.5/7", "192.0.2.5/24"])
+def test_nothing_is_sent_into_networks_that_are_not_ours(lan, address, user):
+    client = lan.host("client")
+    client.run("ip", "address", "add", address, "brd", "+", "dev", "eth0")
+    time.sleep(0.2)
+    before = client.packets_sent()
+    result = client.resolve(*WEAK, "--budget", "3", user=user, check=False)
+    assert client.packets_sent() == before, result.log
+    assert result.nix_conf == FALLBACK
+
+
+@pytest.mark.parametrize("kind", ["tun", "tap", "bridge", "point-to-point"])
+def test_nothing_is_sent_into_tunnels_and_container_bridges(lan, kind):
+    client = lan.host("client", 50)
+    name = "odd0"
+    if kind in ("tun", "tap"):
+        # A process that holds it gives it a carrier.
+        client.start("/usr/bin/python3", "-c", (
+            "import fcntl, os, struct, time\n"
+            "f = os.open('/dev/net/tun', os.O_RDWR)\n"
+            f"fcntl.ioctl(f, 0x400454ca, struct.pack('16sH', b'{name}', {1 if kind == 'tun' else 2} | 0x1000))\n"
+            "time.sleep(100)\n"))
+        time.sleep(0.5)
+    elif kind == "bridge":
+        client.run("ip", "link", "add", name, "type", "bridge", "mcast_snooping", "0")
+        client.run("ip", "link", "add", "port", "type", "veth", "peer", "name", "eth1")
+        client.run("ip", "link", "set", "port", "master", name)
+        for interface in ("port", "eth1"):
+            client.run("ip", "link", "set", interface, "up")
+    else:
+        client.run("ip", "link", "add", name, "type", "veth", "peer", "name", "far")
+        client.run("ip", "link", "set", "far", "up")
+        client.run("ip", "link", "set", name, "arp", "off")
+    client.run("ip", "link", "set", name, "up")
+    client.run("ip", "address", "add", "10.99.0.5/24", "brd", "+", "dev", name)
+    time.sleep(0.3)
+    before = client.packets_sent(name)
+    result = client.resolve(*WEAK, "--sweep-rate", "2000")
+    assert client.packets_sent(name) == before, result.log
+    assert client.packets_sent("eth0") > 200, "the LAN beside it is swept"
+
+
+def test_a_large_network_is_swept_in_part(lan):
+    client = lan.host("client")
+    client.run("ip", "address", "add", "10.200.0.5/8", "brd", "+", "dev", "eth0")
+    before = client.packets_sent()
+    client.resolve("--methods", "sweep", "--sweep-rate", "5000")
+    assert 1000 < client.packets_sent() - before < 1100
+
+
+def test_two_interfaces_in_the_same_network(lan, somewhere, client):
+    client.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "nobody")
+    for interface in ("eth1", "nobody"):
+        client.run("ip", "link", "set", interface, "up")
+    client.run("ip", "address", "add", "10.77.0.51/24", "dev", "eth1", "noprefixroute")
+    assert_found(client.resolve("--methods", "sweep", "--sweep-rate", "2000"), somewhere, "sweep")
+
+
+def test_an_interface_vanishes_during_the_sweep(client):
+    process = client.start(PROGRAM, "--output-dir", client.directory / "out", "--methods", "sweep",
+                           "--budget", "3")
+    time.sleep(0.7)
+    client.run("ip", "link", "del", "eth0")
+    assert process.wait(4) == 75
+    assert (client.directory / "out/nix.conf").read_text() == FALLBACK
+
+
+@pytest.mark.parametrize("seconds,status", [(9.5, 75), (2, 0)])
+def test_the_network_comes_late_and_nothing_is_there(lan, seconds, status):
+    client = lan.host("client", 50, plugged=False)
+    started = time.monotonic()
+    process = client.start(PROGRAM, "--output-dir", client.directory / "out")
+    time.sleep(seconds)
+    client.plug()
+    assert process.wait(12) == status
+    assert (client.directory / "out/nix.conf").read_text() == FALLBACK
+    assert time.monotonic() - started < 10.3
+
+
+def test_explain_tells_the_whole_story(somewhere, client):
+    text = client.resolve("--explain").stdout
+    for part in ("sweep: asking 253 addresses by ARP", "mdns: asked on interface", f"sweep: lead to {somewhere.address}:9999",
+                 "is a Nix cache", "found at", "by sweep"):
+        assert part in text, text
+    report = json.loads(client.resolve("--json", "--dry-run").stdout)
+    assert report["origin"] in ("sweep", "previous") and report["timeline"]
