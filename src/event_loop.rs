@@ -151,17 +151,11 @@ impl<'a> EventLoop<'a> {
         })
     }
 
-    /// Runs the search to its end; it has begun with `nameservers`.
-    pub fn run(mut self, search: &mut Search, nameservers: Vec<SocketAddr>) -> Outcome {
+    /// Runs the search to its end.
+    pub fn run(mut self, search: &mut Search) -> Outcome {
         search.handle(self.clock.now(), Input::Tick);
-        let mut turn = self.drain(search);
-        if turn.is_ok() {
-            // Questions are on their way before the network is looked at.
-            self.read_network(nameservers, search);
-            turn = self.drain(search);
-        }
         loop {
-            match turn {
+            match self.drain(search) {
                 Ok(wait_until) => {
                     for ready in self.wait(wait_until) {
                         self.handle_ready(ready, search);
@@ -173,7 +167,6 @@ impl<'a> EventLoop<'a> {
                     return outcome;
                 }
             }
-            turn = self.drain(search);
         }
     }
 
@@ -250,11 +243,12 @@ impl<'a> EventLoop<'a> {
                 Err(_) => break,
             }
         }
-        self.read_network(read_nameservers(&sys::interface_index), search);
+        self.read_network(search);
     }
 
     /// Reads the network's state and tells the search.
-    fn read_network(&mut self, nameservers: Vec<SocketAddr>, search: &mut Search) {
+    fn read_network(&mut self, search: &mut Search) {
+        let nameservers = read_nameservers(&sys::interface_index);
         let messages = self.dump_tables().unwrap_or_default();
         let network = Network::from_messages(messages, nameservers);
         search.handle(self.clock.now(), Input::Network(network));
@@ -427,9 +421,7 @@ impl<'a> EventLoop<'a> {
                 }
             }
             Output::Ping { target, message } => self.ping(target, &message),
-            Output::ReadNetwork => {
-                self.read_network(read_nameservers(&sys::interface_index), search);
-            }
+            Output::ReadNetwork => self.read_network(search),
             Output::Note(note) => self.note(note),
             Output::WaitUntil(_) | Output::Finished(_) => {}
         }

@@ -64,7 +64,7 @@ fn run(config: &Config, clock: Clock) -> ExitCode {
     let mut log = Log::new(sink(), config.verbosity);
     let mut timeline = Timeline::default();
     let known = read_known(config, &mut log);
-    let outcome = match search(config, known, clock, &mut timeline, &mut log) {
+    let outcome = match search(config, &known, clock, &mut timeline, &mut log) {
         Ok(outcome) => outcome,
         Err(message) => {
             log.write(Level::Error, &message);
@@ -107,14 +107,14 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
 /// Runs the search.
 fn search(
     config: &Config,
-    known: Known,
+    known: &Known,
     clock: Clock,
     timeline: &mut Timeline,
     log: &mut Log,
 ) -> Result<Outcome, String> {
-    let mut search = Search::new(config, &known, sys::random_seed())
+    let mut search = Search::new(config, known, sys::random_seed())
         .map_err(|_| format!("--host '{}': not a domain name", config.host))?;
-    Ok(EventLoop::new(clock, config, timeline, log)?.run(&mut search, known.nameservers))
+    Ok(EventLoop::new(clock, config, timeline, log)?.run(&mut search))
 }
 
 /// Writes the files and says so; false if that failed.

@@ -23,6 +23,9 @@ use crate::wire::dns::Name;
 /// How often the network's state is read again without being told: a DHCP client may write
 /// resolv.conf, which nothing announces, some time after it has set the address.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the files and DNS have before the network is looked at, if they are not done sooner. A
+/// server on the LAN answers in a fraction of this, and then nobody else is ever bothered.
+const QUIET_TIME: Duration = Duration::from_millis(2);
 /// How long a network that came up while we waited may still change before it is judged.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// The part of the budget kept for writing the files, up to [`RESERVE_MAX`].
@@ -121,7 +124,7 @@ impl Search {
             saw_network: false,
             up_since: None,
             came_up_late: false,
-            read_at: Elapsed::START + READ_INTERVAL,
+            read_at: Elapsed::START + QUIET_TIME,
             dns,
             mdns,
             neighbours: Neighbours::default(),
@@ -289,6 +292,9 @@ impl Search {
             self.sweep.start(self.now, probe, &self.network, &mut self.effects);
         } else if origin == Origin::Neighbours {
             self.neighbours.start(self.now);
+        } else if origin == Origin::Ping {
+            // A firewall takes the answers to a broadcast for strangers.
+            self.effects.output(Output::OpenPacketSocket);
         }
         self.started = self.started.with(origin);
         self.effects.note(Note::Started(origin));
@@ -351,16 +357,16 @@ impl Search {
     fn ask(&mut self) {
         self.dns.advance(self.now, &mut self.effects);
         self.mdns.advance(self.now, &mut self.effects);
-        if self.read_at <= self.now {
-            self.read_at = self.now + READ_INTERVAL;
-            self.effects.output(Output::ReadNetwork);
-        }
         self.start_methods();
         self.neighbours.advance(self.now, &mut self.effects);
         let has_room = self.verify.has_room_for(Origin::Sweep);
         self.sweep.advance(self.now, has_room, &mut self.effects);
         for lead in std::mem::take(&mut self.effects.leads) {
             self.follow(lead);
+        }
+        if self.wants_network() {
+            self.read_at = self.now + READ_INTERVAL;
+            self.effects.output(Output::ReadNetwork);
         }
         while let Some((lead, by_name)) =
             self.frontier.next(|origin| self.verify.has_room_for(origin))
@@ -370,11 +376,22 @@ impl Search {
         self.note_what_is_said();
     }
 
+    /// Whether the network is to be looked at: in due time, or as soon as there is nothing else to
+    /// wait for.
+    fn wants_network(&self) -> bool {
+        let is_idle = !self.frontier.is_busy() && self.dns.has_had_its_say(self.now);
+        self.read_at <= self.now || !self.saw_network && self.needs_network() && is_idle
+    }
+
     /// Makes a candidate of a lead, unless another machine wants to send us out of our network.
     fn follow(&mut self, lead: Lead) {
         let address = lead.remote.ip();
         let is_near = is_private(address) || self.network.is_on_link(address);
-        if lead.origin.is_hearsay() && !is_near {
+        if lead.origin.is_hearsay() && !is_near && !self.saw_network {
+            // It may be on-link: look.
+            self.read_at = self.now;
+            self.effects.leads.push(lead);
+        } else if lead.origin.is_hearsay() && !is_near {
             self.effects.note(Note::NotPrivate(lead));
         } else if (lead.origin.is_named() || is_approachable(address)) && self.frontier.add(lead) {
             // Every address of a sweep that connects is a lead: too many to tell.
@@ -416,13 +433,15 @@ impl Search {
 
     /// Whether nobody who could lead us to the cache will say any more.
     fn is_exhausted(&self) -> bool {
-        let mut methods = Origin::METHODS.into_iter();
-        let asks_the_network = |method| self.methods.contains(method) && method > Origin::Hosts;
-        let needs_network =
-            methods.clone().any(asks_the_network) || self.frontier.has_unreachable();
         !self.frontier.is_busy()
-            && (!needs_network || self.settled_at().is_some_and(|at| at <= self.now))
-            && methods.all(|method| self.has_said(method))
+            && (!self.needs_network() || self.settled_at().is_some_and(|at| at <= self.now))
+            && Origin::METHODS.into_iter().all(|method| self.has_said(method))
+    }
+
+    /// Whether anything is to be tried that takes a network.
+    fn needs_network(&self) -> bool {
+        let asks_it = |method| self.methods.contains(method) && method > Origin::Hosts;
+        Origin::METHODS.into_iter().any(asks_it) || self.frontier.has_unreachable()
     }
 
     /// When the network is there and settled, if it is there.

@@ -463,17 +463,16 @@ pub fn run(world: &mut World, context: &str) -> End {
         context,
     };
     for (at, is_up) in run.world.network_changes.clone() {
-        run.schedule_at(at, Event::Network(is_up));
+        // What is so from the start is not announced.
+        if at > Elapsed::START {
+            run.schedule_at(at, Event::Network(is_up));
+        }
     }
     if let Some(at) = run.world.stop_at {
         run.schedule_at(at, Event::Stop);
     }
     run.is_up = run.world.network_changes[0] == (Elapsed::START, true);
     search.handle(run.now, Input::Tick);
-    if let Err(outcome) = run.drain(&mut search) {
-        return run.judge(outcome, config.budget);
-    }
-    search.handle(run.now, Input::Network(run.world.network(run.is_up)));
     for _ in 0..STEPS_MAX {
         let wait_until = match run.drain(&mut search) {
             Ok(wait_until) => wait_until,
