@@ -13,11 +13,13 @@ use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a host on our own link to accept a connection when nobody has said that there is one.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Streams that the candidates of one origin may hold, so that none waits behind another's.
-const STREAMS_PER_ORIGIN_MAX: usize = 8;
-/// Streams that the sweep may hold. The kernel's neighbour table has room for 1024 addresses that
-/// have not answered, and all the host shares it.
-const STREAMS_OF_SWEEP_MAX: usize = 128;
+/// Streams that the candidates of one origin that names the cache may hold, so that none waits
+/// behind another's.
+const STREAMS_PER_NAMED_MAX: usize = 8;
+/// Streams that all weak origins may hold together. The kernel's neighbour table has room for 1024
+/// addresses that have not answered, and all the host shares it: with the four origins that name
+/// the cache these make 128.
+const STREAMS_OF_WEAK_MAX: usize = 96;
 
 /// All proofs that are under way.
 #[derive(Debug)]
@@ -71,12 +73,14 @@ impl Verify {
     /// Whether a candidate of `origin` may begin now.
     #[must_use]
     pub fn has_room_for(&self, origin: Origin) -> bool {
-        let held = self.proofs.iter().filter(|proof| proof.lead.origin == origin).count();
-        let max = match origin {
-            Origin::Sweep => STREAMS_OF_SWEEP_MAX,
-            _ => STREAMS_PER_ORIGIN_MAX,
+        let held = |is_rival: &dyn Fn(Origin) -> bool| {
+            self.proofs.iter().filter(|proof| is_rival(proof.lead.origin)).count()
         };
-        held < max
+        if origin.is_named() {
+            held(&|other| other == origin) < STREAMS_PER_NAMED_MAX
+        } else {
+            held(&|other| !other.is_named()) < STREAMS_OF_WEAK_MAX
+        }
     }
 
     /// Begins the proof of a candidate.
@@ -91,8 +95,7 @@ impl Verify {
             by_name,
             connected: false,
             received: Vec::new(),
-            deadline_at: now
-                + if lead.origin == Origin::Sweep { CONNECT_TIMEOUT } else { PROOF_TIMEOUT },
+            deadline_at: now + if lead.origin.is_named() { PROOF_TIMEOUT } else { CONNECT_TIMEOUT },
         });
         effects.output(Output::OpenStream {
             channel: Channel::Verify(channel),
@@ -107,7 +110,7 @@ impl Verify {
             && !proof.connected
         {
             proof.connected = true;
-            if proof.lead.origin == Origin::Sweep {
+            if !proof.lead.origin.is_named() {
                 proof.deadline_at = now + PROOF_TIMEOUT;
             }
         }

@@ -366,4 +366,15 @@ mod tests {
             assert_eq!(network.neighbours.len(), usize::from(is_swept), "{link:?} {ports:?}");
         }
     }
+
+    #[test]
+    fn thousands_of_neighbours_are_too_many() {
+        let hop =
+            |number: u32| Hop { interface: 2, address: IpAddr::V4((0x0a00_0000 + number).into()) };
+        let mut messages = vec![Message::Link(CARD)];
+        messages.extend((0..5000).map(|number| Message::Neighbour(hop(number))));
+        messages.push(Message::Neighbour(Hop { interface: 3, ..hop(1) }));
+        let network = Network::from_messages(messages, vec![]);
+        assert_eq!(network.neighbours.len(), NEIGHBOURS_MAX);
+    }
 }

@@ -87,6 +87,25 @@ def test_zeroconf_without_dns(cache, client):
     assert_found(client.resolve(), cache, "mdns")
 
 
+def test_a_responder_that_only_speaks_to_the_group(cache, client):
+    """As bonjour-service does: nothing comes back to the port that asked."""
+    cache.start("/usr/bin/python3", "-c", (
+        "import socket, struct\n"
+        "group = socket.inet_aton('224.0.0.251')\n"
+        f"own = socket.inet_aton('{cache.address}')\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "s.bind(('', 5353))\n"
+        "s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + own)\n"
+        "s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)\n"
+        "record = b'\\x08waterbug\\x05local\\0' + struct.pack('>HHIH', 1, 0x8001, 120, 4) + own\n"
+        "while True:\n"
+        "    s.recvfrom(2000)\n"
+        "    header = struct.pack('>6H', 0, 0x8400, 0, 1, 0, 0)\n"
+        "    s.sendto(header + record, ('224.0.0.251', 5353))\n"))
+    cache.wait_for_port(5353, "u")
+    assert_found(client.resolve("--methods", "mdns", user=65534), cache, "mdns")
+
+
 def test_avahi_behind_a_default_drop_firewall(cache, client):
     client.drop_by_default()
     cache.announce_by_avahi()

@@ -208,6 +208,23 @@ def test_nothing_is_sent_into_tunnels_and_container_bridges(lan, kind):
     assert client.packets_sent("eth0") > 200, "the LAN beside it is swept"
 
 
+def test_nothing_is_sent_off_link(lan, client):
+    """A default route, and a private network behind it: not ours to sweep."""
+    router = lan.host("router", 1)
+    client.run("ip", "route", "add", "default", "via", router.address)
+    client.run("ip", "route", "add", "192.168.0.0/16", "via", router.address)
+    client.run("nft", "-f", "-", input="""table ip count { chain output {
+        type filter hook output priority 0
+        ip daddr != { 10.77.0.0/24, 224.0.0.0/4, 127.0.0.0/8 } counter
+        }
+        }
+        """)
+    client.resolve("--sweep-rate", "2000")
+    assert "packets 0 bytes 0" in client.run("nft", "list", "ruleset").stdout
+    client.resolve("--sweep-rate", "2000", "--sweep", "192.168.9.0/28")
+    assert "packets 0 bytes 0" not in client.run("nft", "list", "ruleset").stdout, "named: asked"
+
+
 def test_a_large_network_is_swept_in_part(lan):
     client = lan.host("client")
     client.run("ip", "address", "add", "10.200.0.5/8", "brd", "+", "dev", "eth0")

@@ -470,6 +470,17 @@ fn tarpits_and_other_web_servers_do_not_hide_the_cache() {
 }
 
 #[test]
+fn a_street_of_neighbours_that_keep_quiet() {
+    let (mut world, cache) = nameless("", 200);
+    world.neighbours = (1..=255).map(|host| [10, 0, 0, host].into()).collect();
+    for host in 1..100 {
+        world.hosts.push((SocketAddr::from(([10, 0, 0, host], 9999)), Host::Tarpit, millis(1)));
+    }
+    let end = run(&mut world, "street");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
+}
+
+#[test]
 fn only_our_own_private_networks_are_swept() {
     for (own, length, kind, expected) in [
         ([8, 8, 8, 8], 24, LinkKind::Hardware, 0),

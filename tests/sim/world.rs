@@ -23,7 +23,7 @@ const STEPS_MAX: usize = 20_000;
 /// Outputs between two waits: more is one, too.
 const OUTPUTS_MAX: usize = 2_000;
 /// Connections at a time that nobody has accepted yet.
-const UNRESOLVED_MAX: usize = 128 + 7 * 8;
+const UNRESOLVED_MAX: usize = 128;
 
 /// A private address that no route leads to.
 const UNROUTED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 7, 144));
