@@ -248,8 +248,9 @@ impl<'a> EventLoop<'a> {
 
     /// Reads the network's state and tells the search.
     fn read_network(&mut self, search: &mut Search) {
+        // Without an answer what is known stands; the search will ask again.
+        let Ok(messages) = self.dump_tables() else { return };
         let nameservers = read_nameservers(&sys::interface_index);
-        let messages = self.dump_tables().unwrap_or_default();
         let network = Network::from_messages(messages, nameservers);
         search.handle(self.clock.now(), Input::Network(network));
     }

@@ -28,9 +28,11 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 const QUIET_TIME: Duration = Duration::from_millis(2);
 /// How long a network that came up while we waited may still change before it is judged.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// The part of the budget kept for writing the files, up to [`RESERVE_MAX`].
+/// The part of the budget kept for writing the files, within the limits that follow.
 const RESERVE_SHARE: u32 = 10;
-/// The most time kept for writing the files: two fsyncs of a busy disk.
+/// The least time kept: closing a packet socket takes the kernel up to 20 ms.
+const RESERVE_MIN: Duration = Duration::from_millis(30);
+/// The most time kept: two fsyncs of a busy disk.
 const RESERVE_MAX: Duration = Duration::from_millis(100);
 
 /// The weak methods and when each may start, counted from when the network is up: sooner if all
@@ -104,7 +106,7 @@ impl Search {
     /// # Errors
     /// `Malformed` if the configured host cannot be a domain name.
     pub fn new(config: &Config, known: &Known, seed: u64) -> Result<Self, Malformed> {
-        let reserve = (config.budget / RESERVE_SHARE).min(RESERVE_MAX);
+        let reserve = (config.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
         let mut effects = Effects::default();
         let exclusive = known::follow(known, config.methods, config.port, &mut effects);
         let name = Name::from_text(&config.host)?;
