@@ -42,8 +42,8 @@ pub struct Log {
     sink: Sink,
     /// The least serious level that is written.
     threshold: Level,
-    /// Whether a progress line stands on the terminal.
-    has_progress: bool,
+    /// The time on the progress line that stands on the terminal, in tenths of a second.
+    progress: Option<u64>,
 }
 
 impl Log {
@@ -55,7 +55,7 @@ impl Log {
             Verbosity::Normal => Level::Info,
             Verbosity::Verbose => Level::Debug,
         };
-        Self { sink, threshold, has_progress: false }
+        Self { sink, threshold, progress: None }
     }
 
     /// Writes one line, whole: the kernel's log makes a record of each write.
@@ -83,16 +83,18 @@ impl Log {
         self.sink != Sink::Prioritised && self.threshold >= Level::Info
     }
 
-    /// Redraws the progress line.
+    /// Redraws the progress line when it would change.
     pub fn progress(&mut self, now: Elapsed, host: &str) {
         let tenths = now.as_micros() / 100_000;
-        put(&format!("{ERASE_LINE}looking for {host} … {}.{} s", tenths / 10, tenths % 10));
-        self.has_progress = true;
+        if self.progress != Some(tenths) {
+            put(&format!("{ERASE_LINE}looking for {host} … {}.{} s", tenths / 10, tenths % 10));
+            self.progress = Some(tenths);
+        }
     }
 
     /// Removes the progress line.
     pub fn clear_progress(&mut self) {
-        if std::mem::take(&mut self.has_progress) {
+        if self.progress.take().is_some() {
             put(ERASE_LINE);
         }
     }

@@ -421,7 +421,7 @@ pub enum Note {
         /// How many there are to ask.
         addresses: u32,
     },
-    /// The sweep has asked everybody.
+    /// How far the sweep came.
     Swept {
         /// How many it asked.
         sent: u32,
@@ -430,6 +430,8 @@ pub enum Note {
     },
     /// A weak lead leads to a cache; those that know its name may still say another.
     Held(Lead),
+    /// The winner's origin.
+    Won(Origin),
     /// The time is up.
     BudgetSpent,
 }

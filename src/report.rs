@@ -180,6 +180,14 @@ pub fn describe(note: Note) -> (Level, String) {
                 display(lead.remote)
             ),
         ),
+        Note::Won(origin) => {
+            let why = if origin.is_named() {
+                "knows the cache by name and wins at once"
+            } else {
+                "wins: of those that know the name nobody leads elsewhere"
+            };
+            (Level::Debug, format!("{}: {why}", origin.word()))
+        }
         Note::HadItsSay(origin) => (Level::Debug, format!("{}: has had its say", origin.word())),
         Note::BudgetSpent => (Level::Debug, "the budget is spent".to_owned()),
     }

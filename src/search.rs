@@ -284,22 +284,25 @@ impl Search {
 
     /// Starts a weak method.
     fn start(&mut self, origin: Origin) {
-        if origin == Origin::Sweep {
-            let probe = match self.packet_socket {
-                // It starts with the answer to this.
-                None => return self.effects.output(Output::OpenPacketSocket),
-                Some(true) => Probe::Arp,
-                Some(false) => Probe::Connect,
-            };
-            self.sweep.start(self.now, probe, &self.network, &mut self.effects);
-        } else if origin == Origin::Neighbours {
-            self.neighbours.start(self.now);
-        } else if origin == Origin::Ping {
-            // A firewall takes the answers to a broadcast for strangers.
+        // The sweep begins with the answer to this; and a firewall takes the answers to a broadcast
+        // for strangers.
+        if self.packet_socket.is_none() && matches!(origin, Origin::Ping | Origin::Sweep) {
             self.effects.output(Output::OpenPacketSocket);
+            if origin == Origin::Sweep {
+                return;
+            }
         }
         self.started = self.started.with(origin);
         self.effects.note(Note::Started(origin));
+        match origin {
+            Origin::Neighbours => self.neighbours.start(self.now),
+            Origin::Sweep => {
+                let has_packet_socket = self.packet_socket == Some(true);
+                let probe = if has_packet_socket { Probe::Arp } else { Probe::Connect };
+                self.sweep.start(self.now, probe, &self.network, &mut self.effects);
+            }
+            _ => {}
+        }
         self.feed(origin);
     }
 
@@ -419,10 +422,12 @@ impl Search {
         match verdict {
             Verdict::Cache if lead.origin.is_named() => self.winner = Some(found),
             Verdict::Cache => {
-                self.effects.note(Note::Held(lead));
                 self.frontier.close(remote);
                 if self.held.is_none_or(|held| lead.origin < held.origin) {
                     self.held = Some(found);
+                }
+                if self.choose().is_none() {
+                    self.effects.note(Note::Held(lead));
                 }
             }
             Verdict::NotACache(flaw) => {
@@ -466,6 +471,12 @@ impl Search {
     /// Ends the search and closes what is open.
     fn finish(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
+        if self.sweep.has_started() {
+            self.outputs.push_back(Output::Note(self.sweep.summary()));
+        }
+        if let Outcome::Found(found) = outcome {
+            self.outputs.push_back(Output::Note(Note::Won(found.origin)));
+        }
         let channels = self.dns.open_channels().chain(self.verify.open_channels());
         self.outputs.extend(channels.map(Output::Close));
     }

@@ -157,11 +157,13 @@ impl Sweep {
                 room -= 1;
                 self.lead_to(address, effects);
             }
-            if self.next_area().is_none() {
-                let time = now.since(self.started_at);
-                effects.note(Note::Swept { sent: self.sent, time });
-            }
         }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn summary(&self) -> Note {
+        Note::Swept { sent: self.sent, time: self.sent_at.since(self.started_at) }
     }
 
     /// Takes an ARP reply; only an address that we asked counts.

@@ -144,6 +144,35 @@ def test_many_ports_and_one_cache(lan, client):
         assert result.seconds < 2
 
 
+NOISE = """
+import socket, struct, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(('eth0', 0))
+own = s.getsockname()[4]
+def frame(sender, tag=b'', cut=28):
+    arp = struct.pack('>HHBBH', 1, 0x800, 6, 4, 2) + own + socket.inet_aton(sender)
+    arp = (arp + own + socket.inet_aton(sender))[:cut]
+    return b'\\xff' * 6 + own + tag + b'\\x08\\x06' + arp
+while True:
+    for number in range(1, 255, 7):
+        s.send(frame(f'10.77.0.{number}', tag=b'\\x81\\0\\0\\x07'))
+        s.send(frame(f'10.77.0.{number}', cut=number % 28))
+    s.send(frame('203.0.113.9'))
+    s.send(frame('10.78.0.9'))
+    s.send(frame('255.255.255.255'))
+    time.sleep(0.01)
+"""
+
+
+def test_arp_noise(lan, somewhere, client):
+    """Gratuitous, malformed, in another VLAN, of addresses that nobody asked for."""
+    lan.host("noise").start("/usr/bin/python3", "-c", NOISE)
+    time.sleep(0.2)
+    result = client.resolve("--methods", "sweep", "--sweep-rate", "1000", "--explain")
+    assert_found(result, somewhere, "sweep")
+    assert "203.0.113.9" not in result.stdout and "10.78.0.9" not in result.stdout
+
+
 def test_nothing_there_is_known_soon(client):
     before = client.packets_sent()
     result = client.resolve()
@@ -265,7 +294,7 @@ def test_the_network_comes_late_and_nothing_is_there(lan, seconds, status):
 def test_explain_tells_the_whole_story(somewhere, client):
     text = client.resolve("--explain").stdout
     for part in ("sweep: asking 253 addresses by ARP", "mdns: asked on interface", f"sweep: lead to {somewhere.address}:9999",
-                 "is a Nix cache", "found at", "by sweep"):
+                 "is a Nix cache", " a second", "sweep: wins", "found at", "by sweep"):
         assert part in text, text
     report = json.loads(client.resolve("--json", "--dry-run").stdout)
     assert report["origin"] in ("sweep", "previous") and report["timeline"]
