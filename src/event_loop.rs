@@ -263,7 +263,9 @@ impl<'a> EventLoop<'a> {
             socket.write_all(&compose_dump(table))?;
             while messages.last() != Some(&Message::Done) {
                 let count = socket.read(&mut self.buffer)?;
-                messages.extend(parse_messages(self.buffer.get(..count).unwrap_or_default()));
+                let read = parse_messages(self.buffer.get(..count).unwrap_or_default());
+                // A router's table has a million routes, and one of them is the default.
+                messages.extend(read.into_iter().filter(|message| *message != Message::Other));
             }
             messages.pop();
         }

@@ -24,8 +24,10 @@ pub enum Level {
 /// What standard error leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// The journal or the kernel's log: lines start with `<N>`.
-    Prioritised,
+    /// The journal, which knows our name: lines start with `<N>`.
+    Journal,
+    /// The kernel's log: lines start with `<N>` and our name.
+    KernelLog,
     /// A person, who also sees the progress.
     Terminal,
     /// A file or a pipe.
@@ -65,7 +67,8 @@ impl Log {
         }
         self.clear_progress();
         let line = match self.sink {
-            Sink::Prioritised => format!("<{}>cache-resolver: {message}\n", level as u8),
+            Sink::Journal => format!("<{}>{message}\n", level as u8),
+            Sink::KernelLog => format!("<{}>cache-resolver: {message}\n", level as u8),
             Sink::Terminal | Sink::Plain => format!("cache-resolver: {message}\n"),
         };
         put(&line);
@@ -80,7 +83,7 @@ impl Log {
     /// Whether lines of several parts, such as a whole file, are welcome.
     #[must_use]
     pub fn shows_files(&self) -> bool {
-        self.sink != Sink::Prioritised && self.threshold >= Level::Info
+        matches!(self.sink, Sink::Terminal | Sink::Plain) && self.threshold >= Level::Info
     }
 
     /// Redraws the progress line when it would change.

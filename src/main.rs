@@ -191,8 +191,10 @@ fn print(text: &str) {
 
 /// What standard error leads to.
 fn sink() -> Sink {
-    if std::env::var_os("JOURNAL_STREAM").is_some() || sys::stderr_is_kernel_log() {
-        Sink::Prioritised
+    if sys::stderr_is_kernel_log() {
+        Sink::KernelLog
+    } else if std::env::var_os("JOURNAL_STREAM").is_some() {
+        Sink::Journal
     } else if std::io::stderr().is_terminal() {
         Sink::Terminal
     } else {
