@@ -236,9 +236,15 @@ fn lossy(value: OsString) -> String {
     value.into_string().unwrap_or_else(|_| "(not UTF-8)".to_owned())
 }
 
+/// What is wrong with the value of an option.
+#[inline(never)]
+fn refuse_value(option: &str, value: &str, what: &str) -> Result<(), String> {
+    Err(format!("--{option} '{value}': {what}"))
+}
+
 /// Takes the value of an option.
 fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), String> {
-    let refuse = |what: &str| Err(format!("--{option} '{value}': {what}"));
+    let refuse = |what| refuse_value(option, &value, what);
     match option {
         "host" => match parse_host(&value) {
             Some(host) => config.host = host,

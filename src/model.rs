@@ -1,5 +1,6 @@
 //! The values that move through the search: facts → leads → candidates → verdicts → outcome.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Add;
 use std::time::Duration;
@@ -36,6 +37,15 @@ impl Elapsed {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The earlier of two times, either of which may never come.
+#[must_use]
+pub fn earliest(one: Option<Elapsed>, other: Option<Elapsed>) -> Option<Elapsed> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -440,7 +450,7 @@ pub enum Note {
 #[derive(Debug, Default)]
 pub struct Effects {
     /// To be done by the event loop, in this order.
-    pub outputs: Vec<Output>,
+    pub outputs: VecDeque<Output>,
     /// To be followed.
     pub leads: Vec<Lead>,
 }
@@ -449,12 +459,12 @@ impl Effects {
     /// Adds something to be done.
     #[inline(never)]
     pub fn output(&mut self, output: Output) {
-        self.outputs.push(output);
+        self.outputs.push_back(output);
     }
 
     /// Adds something to be told.
     #[inline(never)]
     pub fn note(&mut self, note: Note) {
-        self.outputs.push(Output::Note(note));
+        self.outputs.push_back(Output::Note(note));
     }
 }

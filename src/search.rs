@@ -1,6 +1,5 @@
 //! One whole search, without a socket or a clock: routing, budget, and the choice of the winner.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::cli::Config;
@@ -84,10 +83,8 @@ pub struct Search {
     frontier: Frontier,
     /// What is being proved.
     verify: Verify,
-    /// What was brought about and not yet routed.
+    /// What the event loop has to do, oldest first, and leads that are not yet followed.
     effects: Effects,
-    /// What the event loop has to do, oldest first.
-    outputs: VecDeque<Output>,
     /// The proven cache of the best weak origin so far.
     held: Option<Found>,
     /// The proven cache.
@@ -143,7 +140,6 @@ impl Search {
             frontier: Frontier::default(),
             verify: Verify::new(&config.path, config.host.clone()),
             effects,
-            outputs: VecDeque::new(),
             held: None,
             winner: None,
             outcome: None,
@@ -215,7 +211,7 @@ impl Search {
 
     /// The next thing to do; nothing else is due once it says to wait.
     pub fn next_output(&mut self) -> Output {
-        match (self.outputs.pop_front(), self.outcome) {
+        match (self.effects.outputs.pop_front(), self.outcome) {
             (Some(output), _) => output,
             (None, Some(outcome)) => Output::Finished(outcome),
             (None, None) => Output::WaitUntil(self.next_at()),
@@ -343,13 +339,12 @@ impl Search {
         if self.winner.is_none() {
             self.ask();
         }
-        self.outputs.extend(self.effects.outputs.drain(..));
         if let Some(found) = self.choose() {
             self.finish(Outcome::Found(found));
         } else if self.is_exhausted() {
             self.finish(Outcome::NotFound);
         } else if self.ends_at <= self.now {
-            self.outputs.push_back(Output::Note(Note::BudgetSpent));
+            self.effects.note(Note::BudgetSpent);
             self.finish(match self.held {
                 Some(found) => Outcome::Found(found),
                 None if self.came_up_late => Outcome::NoNetwork,
@@ -472,13 +467,14 @@ impl Search {
     fn finish(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         if self.sweep.has_started() {
-            self.outputs.push_back(Output::Note(self.sweep.summary()));
+            self.effects.note(self.sweep.summary());
         }
         if let Outcome::Found(found) = outcome {
-            self.outputs.push_back(Output::Note(Note::Won(found.origin)));
+            self.effects.note(Note::Won(found.origin));
         }
-        let channels = self.dns.open_channels().chain(self.verify.open_channels());
-        self.outputs.extend(channels.map(Output::Close));
+        for channel in self.dns.open_channels().chain(self.verify.open_channels()) {
+            self.effects.output(Output::Close(channel));
+        }
     }
 
     /// When something is next due.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Random;
-use crate::model::{Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output};
+use crate::model::{Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest};
 use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_reply};
 
 /// When a question that nobody answered is sent again, counted from the first time.
@@ -229,11 +229,9 @@ impl Dns {
     /// When `advance` is next of use.
     #[must_use]
     pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
-        self.questions
-            .iter()
-            .flat_map(|question| [question.resend_at(), question.silent_at(now)])
-            .flatten()
-            .min()
+        self.questions.iter().fold(None, |next, question| {
+            earliest(next, earliest(question.resend_at(), question.silent_at(now)))
+        })
     }
 
     /// Whether every server has answered or been silent for too long.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Random;
 use crate::facts::{Network, is_link_local};
-use crate::model::{Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output};
+use crate::model::{Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output, earliest};
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
 /// When the question goes out again, counted from the first time on that link: a record is not
@@ -157,14 +157,11 @@ impl Mdns {
     /// When `advance` is next of use.
     #[must_use]
     pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
-        self.links
-            .iter()
-            .flat_map(|link| {
-                let listen_at = (!link.listens).then(|| link.asked_at + LISTEN_AFTER);
-                [listen_at, link.ask_again_at(), link.silent_at(now)]
-            })
-            .flatten()
-            .min()
+        self.links.iter().fold(None, |next, link| {
+            let listen_at = (!link.listens).then(|| link.asked_at + LISTEN_AFTER);
+            let ours = earliest(link.ask_again_at(), link.silent_at(now));
+            earliest(next, earliest(listen_at, ours))
+        })
     }
 
     /// Whether every link has been silent long enough.
