@@ -420,7 +420,7 @@ impl<'a> EventLoop<'a> {
                     && let Err(error) = sys::send_arp(socket, interface, &packet)
                     && matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN))
                 {
-                    search.handle(self.clock.now(), Input::Congested(interface));
+                    search.handle(self.clock.now(), Input::Congested(interface, packet));
                 }
             }
             Output::Ping { target, message } => self.ping(target, &message),

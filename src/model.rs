@@ -6,6 +6,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use crate::discover::sweep::Probe;
+use crate::wire::arp::ArpRequest;
 
 /// Time since the program started, on the monotonic clock, in whole microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -303,7 +304,7 @@ pub enum Input<'a> {
     /// An ARP packet came in through this interface.
     Arp(u32, &'a [u8]),
     /// An ARP request could not be sent through this interface just now.
-    Congested(u32),
+    Congested(u32, ArpRequest),
     /// An ICMP message came in.
     Icmp(SocketAddr, &'a [u8]),
     /// A signal asks for the end.
@@ -382,7 +383,7 @@ pub enum Output {
         /// The interface's index.
         interface: u32,
         /// The request.
-        packet: [u8; 28],
+        packet: ArpRequest,
     },
     /// Send an ICMP message to everybody.
     Ping {

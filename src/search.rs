@@ -192,8 +192,8 @@ impl Search {
                 self.sweep.handle_arp(interface, packet, &mut self.effects);
                 None
             }
-            Input::Congested(interface) => {
-                self.sweep.handle_congestion(now, interface);
+            Input::Congested(interface, packet) => {
+                self.sweep.handle_congestion(now, interface, packet);
                 None
             }
             Input::Icmp(source, message) => {

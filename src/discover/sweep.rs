@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::facts::{Network, Prefix};
 use crate::model::{Effects, Elapsed, Lead, Note, Origin, Output};
-use crate::wire::arp::{compose_request, parse_reply};
+use crate::wire::arp::{ArpRequest, compose_request, parse_reply};
 
 /// How long after the last probe an answer may come; hosts on Wi-Fi that sleep take longest.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(250);
@@ -42,6 +42,8 @@ pub struct Sweep {
     areas: Vec<Area>,
     /// The area whose turn it is.
     turn: usize,
+    /// ARP requests that did not fit into the queue: no more than were sent together.
+    again: Vec<(u32, ArpRequest)>,
     /// Probes sent.
     sent: u32,
     /// When the next probe may go out.
@@ -83,6 +85,7 @@ impl Sweep {
             started_at: Elapsed::START,
             areas: Vec::new(),
             turn: 0,
+            again: Vec::new(),
             sent: 0,
             probe_at: Elapsed::START,
             sent_at: Elapsed::START,
@@ -133,6 +136,13 @@ impl Sweep {
         let Some(probe) = self.probe else { return };
         let interval = self.interval();
         self.probe_at = self.probe_at.max(now.before(interval * BURST_MAX));
+        while self.probe_at <= now
+            && let Some((interface, packet)) = self.again.pop()
+        {
+            self.sent_at = now;
+            self.probe_at = self.probe_at + interval;
+            effects.output(Output::AskArp { interface, packet });
+        }
         let mut room = if has_room { CONNECTS_MAX } else { 0 };
         while self.probe_at <= now
             && let Some(index) = self.next_area()
@@ -178,13 +188,9 @@ impl Sweep {
         }
     }
 
-    /// The queue was full: the probe did not go out, and no other will for a moment.
-    pub fn handle_congestion(&mut self, now: Elapsed, interface: u32) {
-        let area = self.areas.iter_mut().find(|area| area.prefix.interface == Some(interface));
-        if let Some(area) = area {
-            area.next = area.next.saturating_sub(1);
-            self.sent = self.sent.saturating_sub(1);
-        }
+    /// The queue was full: this request has to go out again, after a pause.
+    pub fn handle_congestion(&mut self, now: Elapsed, interface: u32, packet: ArpRequest) {
+        self.again.push((interface, packet));
         self.probe_at = now + PAUSE;
     }
 
@@ -193,8 +199,10 @@ impl Sweep {
     pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
         self.probe?;
         match self.next_area() {
-            Some(_) => Some(self.probe_at),
-            None => Some(self.sent_at + SILENCE_TIMEOUT).filter(|at| now < *at),
+            None if self.again.is_empty() => {
+                Some(self.sent_at + SILENCE_TIMEOUT).filter(|at| now < *at)
+            }
+            _ => Some(self.probe_at),
         }
     }
 

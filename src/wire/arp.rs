@@ -6,6 +6,9 @@ use super::{Malformed, array, be16};
 
 /// Bytes of a packet.
 const LENGTH: usize = 28;
+/// A request, ready to send.
+pub type ArpRequest = [u8; LENGTH];
+
 /// Ethernet, IPv4, and the lengths of their addresses.
 const PREAMBLE: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// "Who has?"
@@ -15,7 +18,7 @@ const REPLY: u16 = 2;
 
 /// A question for the owner of `target`, from a host with these addresses.
 #[must_use]
-pub fn compose_request(hardware: [u8; 6], own: Ipv4Addr, target: Ipv4Addr) -> [u8; LENGTH] {
+pub fn compose_request(hardware: [u8; 6], own: Ipv4Addr, target: Ipv4Addr) -> ArpRequest {
     let mut packet = [0; LENGTH];
     let fields = [
         &PREAMBLE[..],

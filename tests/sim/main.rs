@@ -358,6 +358,21 @@ fn a_sweep_finds_every_address_in_time() {
     }
 }
 
+/// One request in five does not fit into the queue: it goes out again, and no other instead.
+#[test]
+fn a_full_queue_loses_no_address() {
+    for cache_at in (1..=254).filter(|host| *host != 99) {
+        let (mut world, cache) = nameless("--methods sweep --sweep-rate 100000", cache_at);
+        (world.congestion, world.granularity) = (20, 300);
+        let end = run(&mut world, "full queue");
+        assert!(
+            matches!(end.outcome, Outcome::Found(found) if found.remote == cache),
+            "{cache}: {end:?}"
+        );
+        assert!(end.at < millis(1000), "{cache}: {end:?}");
+    }
+}
+
 #[test]
 fn nothing_there_is_known_soon_and_costs_little() {
     for (privileged, sent_max) in [(true, 300), (false, 300)] {

@@ -159,6 +159,10 @@ pub struct World {
     pub hosts: Vec<(SocketAddr, Host, Elapsed)>,
     /// Datagrams lost, in percent.
     pub loss: u64,
+    /// A busy machine wakes us only at multiples of this, in microseconds.
+    pub granularity: u64,
+    /// ARP requests that do not fit into the queue, in percent.
+    pub congestion: u64,
     /// Whether a packet socket may be opened.
     pub privileged: bool,
     pub stop_at: Option<Elapsed>,
@@ -190,6 +194,8 @@ impl World {
             responders: Vec::new(),
             hosts: Vec::new(),
             loss: 0,
+            granularity: 1,
+            congestion: 1,
             privileged: true,
             stop_at: None,
             budget: "10",
@@ -647,8 +653,8 @@ impl Run<'_> {
         assert!(kind != LinkKind::Other, "{}: swept a tunnel", self.context);
         assert_eq!(packet[14..18], own.octets(), "{}: not our address", self.context);
         self.world.probed.push(target);
-        if self.world.dice.percent(1) {
-            return search.handle(self.now, Input::Congested(interface));
+        if self.world.dice.percent(self.world.congestion) {
+            return search.handle(self.now, Input::Congested(interface, packet));
         }
         let is_alive = self.world.mute.contains(&target)
             || self
@@ -791,7 +797,9 @@ impl Run<'_> {
         let next =
             self.events.iter().enumerate().min_by_key(|(_, (at, sequence, _))| (*at, *sequence));
         let Some((index, _)) = next.filter(|(_, (at, ..))| *at <= wait_until) else {
-            self.now = wait_until;
+            let granularity = self.world.granularity;
+            let woken_at = wait_until.as_micros().div_ceil(granularity) * granularity;
+            self.now = Elapsed::from_micros(woken_at);
             return search.handle(self.now, Input::Tick);
         };
         let (at, _, event) = self.events.swap_remove(index);
