@@ -181,6 +181,13 @@ impl Lead {
     }
 }
 
+/// The same host at another port.
+#[must_use]
+pub fn with_port(mut remote: SocketAddr, port: u16) -> SocketAddr {
+    remote.set_port(port);
+    remote
+}
+
 /// `remote` with the interface `scope`, where its address means nothing without one.
 #[must_use]
 pub fn with_scope(mut remote: SocketAddr, scope: u32) -> SocketAddr {

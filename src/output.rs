@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::time::Duration;
 
@@ -251,14 +251,5 @@ impl WriteError {
             _ => "name another place with --output-dir",
         };
         format!("cannot write {}: {}; {remedy}", self.path, self.error)
-    }
-}
-
-/// The address of `remote` as people write it, for logs.
-#[must_use]
-pub fn display(remote: SocketAddr) -> String {
-    match remote.ip() {
-        IpAddr::V4(address) => format!("{address}:{}", remote.port()),
-        IpAddr::V6(_) => remote.to_string(),
     }
 }

@@ -6,7 +6,7 @@ use crate::cli::Config;
 use crate::discover::sweep::Probe;
 use crate::log::Level;
 use crate::model::{Elapsed, Family, Flaw, Note, Origin, Outcome, Verdict};
-use crate::output::{Files, display};
+use crate::output::Files;
 
 /// Entries kept; a search that follows every lead of a liar has some two hundred.
 const TIMELINE_MAX: usize = 1024;
@@ -115,7 +115,7 @@ pub fn summarise(outcome: Outcome, ended: Elapsed) -> String {
     let when = milliseconds(ended);
     match outcome {
         Outcome::Found(found) => {
-            format!("found at {} by {} in {when} ms", display(found.remote), found.origin.word())
+            format!("found at {} by {} in {when} ms", found.remote, found.origin.word())
         }
         Outcome::NotFound => format!("no local cache answered in {when} ms"),
         Outcome::NoNetwork => {
@@ -138,28 +138,24 @@ pub fn describe(note: Note) -> (Level, String) {
             };
             (Level::Debug, format!("mdns: asked on interface {interface} over IPv{version}"))
         }
-        Note::AskedServer(server) => (Level::Debug, format!("dns: asked {}", display(server))),
-        Note::ServerDenied(server) => {
-            (Level::Debug, format!("dns: nothing from {}", display(server)))
-        }
+        Note::AskedServer(server) => (Level::Debug, format!("dns: asked {server}")),
+        Note::ServerDenied(server) => (Level::Debug, format!("dns: nothing from {server}")),
         Note::Followed(lead) => {
-            (Level::Debug, format!("{}: lead to {}", lead.origin.word(), display(lead.remote)))
+            (Level::Debug, format!("{}: lead to {}", lead.origin.word(), lead.remote))
         }
         Note::NotPrivate(lead) => (
             Level::Warning,
             format!(
                 "{}: {} is neither private nor on-link, not used; if it is right, say so in /etc/hosts",
                 lead.origin.word(),
-                display(lead.remote)
+                lead.remote
             ),
         ),
         Note::Judged(lead, verdict) => {
             let (level, text) = describe_verdict(lead.origin, verdict);
-            (level, format!("{}: {} {text}", lead.origin.word(), display(lead.remote)))
+            (level, format!("{}: {} {text}", lead.origin.word(), lead.remote))
         }
-        Note::AskedByName(remote) => {
-            (Level::Debug, format!("{}: asked again by name", display(remote)))
-        }
+        Note::AskedByName(remote) => (Level::Debug, format!("{remote}: asked again by name")),
         Note::Sweeps { probe, addresses } => {
             let how = match probe {
                 Probe::Arp => "by ARP",
@@ -174,11 +170,7 @@ pub fn describe(note: Note) -> (Level, String) {
         }
         Note::Held(lead) => (
             Level::Debug,
-            format!(
-                "{}: {} waits for those that know the name",
-                lead.origin.word(),
-                display(lead.remote)
-            ),
+            format!("{}: {} waits for those that know the name", lead.origin.word(), lead.remote),
         ),
         Note::Won(origin) => {
             let why = if origin.is_named() {

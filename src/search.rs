@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::Config;
 use crate::discover::dns::Dns;
 use crate::discover::mdns::Mdns;
-use crate::discover::nearby::{Neighbours, follow_gateways};
+use crate::discover::nearby::{Neighbours, follow_gateways, follow_neighbours};
 use crate::discover::ping::Ping;
 use crate::discover::sweep::{Probe, Sweep};
 use crate::discover::{Random, known};
@@ -255,7 +255,7 @@ impl Search {
         match origin {
             Origin::Gateway => follow_gateways(network, self.port, effects),
             Origin::Neighbours => {
-                self.neighbours.follow(network, self.port, effects);
+                follow_neighbours(network, self.port, effects);
                 if self.methods.contains(Origin::Mdns) {
                     self.mdns.ask_neighbours(network, effects);
                 }

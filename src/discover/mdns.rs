@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::Random;
 use crate::facts::{Network, is_link_local};
-use crate::model::{Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output, earliest};
+use crate::model::{
+    Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output, earliest, with_port,
+};
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
 /// When the question goes out again, counted from the first time on that link: a record is not
@@ -82,7 +84,7 @@ impl Mdns {
                     listens: false,
                 });
                 effects.note(Note::AskedLink(index, family));
-                effects.output(self.question(index, family));
+                effects.output(self.ask_link(index, family));
             }
         }
     }
@@ -92,17 +94,20 @@ impl Mdns {
         self.links.clear();
     }
 
-    /// The question, for one link.
-    fn question(&self, interface: u32, family: Family) -> Output {
-        let types = [RecordType::A, RecordType::Aaaa];
-        let question = compose_question(self.id, false, &self.name, &types);
-        Output::AskMulticast { interface, family, question }
+    /// The question, A and AAAA in one packet.
+    fn question(&self) -> Vec<u8> {
+        compose_question(self.id, false, &self.name, &[RecordType::A, RecordType::Aaaa])
+    }
+
+    /// The question to everybody on one link.
+    fn ask_link(&self, interface: u32, family: Family) -> Output {
+        Output::AskMulticast { interface, family, question: self.question() }
     }
 
     /// The packet socket hears now: ask once more, for it missed the answers to the first question.
     pub fn handle_packet_socket(&mut self, effects: &mut Effects) {
         for link in &self.links {
-            effects.output(self.question(link.interface, link.family));
+            effects.output(self.ask_link(link.interface, link.family));
         }
     }
 
@@ -112,10 +117,8 @@ impl Mdns {
         for (neighbour, interface) in &network.neighbours {
             if self.asked.len() < NEIGHBOURS_MAX && !self.asked.contains(neighbour) {
                 self.asked.push(*neighbour);
-                let mut host = *neighbour;
-                host.set_port(MDNS_PORT);
-                let types = [RecordType::A, RecordType::Aaaa];
-                let question = compose_question(self.id, false, &self.name, &types);
+                let host = with_port(*neighbour, MDNS_PORT);
+                let question = self.question();
                 effects.output(Output::AskDirectly { host, interface: *interface, question });
             }
         }
@@ -149,7 +152,7 @@ impl Mdns {
             }
             if link.ask_again_at().is_some_and(|at| at <= now) {
                 link.asked_again += 1;
-                effects.output(self.question(interface, family));
+                effects.output(self.ask_link(interface, family));
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Lead, Origin, Output};
+use crate::model::{Effects, Elapsed, Lead, Origin, Output, with_port};
 
 /// When the table of neighbours is read, counted from the start of the method: at once, after
 /// multicast DNS has stirred it, and after the ping has, twice.
@@ -20,10 +20,19 @@ const READ_AFTER: [Duration; 4] = [
 
 /// Leads to the default gateways.
 pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
-    effects.leads.extend(network.gateways.iter().map(|gateway| {
-        let mut remote = *gateway;
-        remote.set_port(port);
-        Lead { origin: Origin::Gateway, remote }
+    effects.leads.extend(
+        network
+            .gateways
+            .iter()
+            .map(|gateway| Lead { origin: Origin::Gateway, remote: with_port(*gateway, port) }),
+    );
+}
+
+/// Leads to the neighbours.
+pub fn follow_neighbours(network: &Network, port: u16, effects: &mut Effects) {
+    effects.leads.extend(network.neighbours.iter().map(|(neighbour, _)| Lead {
+        origin: Origin::Neighbours,
+        remote: with_port(*neighbour, port),
     }));
 }
 
@@ -40,17 +49,6 @@ impl Neighbours {
     /// Begins.
     pub fn start(&mut self, now: Elapsed) {
         self.started_at = Some(now);
-    }
-
-    /// Takes the table; nothing before the start.
-    pub fn follow(&self, network: &Network, port: u16, effects: &mut Effects) {
-        if self.started_at.is_some() {
-            effects.leads.extend(network.neighbours.iter().map(|(neighbour, _)| {
-                let mut remote = *neighbour;
-                remote.set_port(port);
-                Lead { origin: Origin::Neighbours, remote }
-            }));
-        }
     }
 
     /// Asks for the table when the time has come.

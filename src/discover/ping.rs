@@ -3,12 +3,12 @@
 //! Few Linux hosts answer a broadcast (`icmp_echo_ignore_broadcasts`), many other devices do, and
 //! all answer `ff02::1`. Each answer is a lead, and each host that was woken is a neighbour.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use super::Random;
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Lead, Origin, Output};
+use crate::model::{Effects, Elapsed, Lead, Origin, Output, with_port};
 use crate::wire::icmp::{COOKIE_LENGTH, compose_request, parse_reply};
 
 /// How long answers are waited for; hosts on Wi-Fi that sleep take longest.
@@ -49,9 +49,7 @@ impl Ping {
         let of_links = network
             .lan_interfaces()
             .filter(|interface| interface.has_link_local_v6())
-            .map(|interface| {
-                std::net::SocketAddrV6::new(ALL_NODES, 0, 0, interface.link.index).into()
-            });
+            .map(|interface| SocketAddrV6::new(ALL_NODES, 0, 0, interface.link.index).into());
         for target in of_prefixes.chain(of_links) {
             if !self.targets.contains(&target) && self.targets.len() < TARGETS_MAX {
                 self.targets.push(target);
@@ -63,17 +61,10 @@ impl Ping {
         self.started_at = self.started_at.or(Some(now));
     }
 
-    /// Whether it has begun.
-    #[must_use]
-    pub fn has_started(&self) -> bool {
-        self.started_at.is_some()
-    }
-
     /// Takes an ICMP message.
     pub fn handle(&self, source: SocketAddr, message: &[u8], effects: &mut Effects) {
         if parse_reply(source.is_ipv6(), message) == Ok(self.cookie) {
-            let mut remote = source;
-            remote.set_port(self.port);
+            let remote = with_port(source, self.port);
             effects.leads.push(Lead { origin: Origin::Ping, remote });
         }
     }
@@ -87,6 +78,6 @@ impl Ping {
     /// Whether everybody has had time to answer.
     #[must_use]
     pub fn has_had_its_say(&self, now: Elapsed) -> bool {
-        self.has_started() && self.next_at(now).is_none()
+        self.started_at.is_some() && self.next_at(now).is_none()
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::prefix::Prefix;
 use super::resolv_conf::push_server;
-use crate::model::{Family, with_scope};
+use crate::model::{Family, with_port, with_scope};
 use crate::wire::dns::DNS_PORT;
 use crate::wire::netlink::{Address, Hop, Link, LinkKind, Message};
 
@@ -71,9 +71,7 @@ impl Network {
         }
         // A home router often knows a name that the configured server, far away, does not.
         for gateway in &network.gateways {
-            let mut server = *gateway;
-            server.set_port(DNS_PORT);
-            push_server(&mut network.nameservers, server);
+            push_server(&mut network.nameservers, with_port(*gateway, DNS_PORT));
         }
         network
     }

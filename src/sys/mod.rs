@@ -150,12 +150,17 @@ pub fn packet_socket() -> io::Result<Socket> {
         Socket::new_raw(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), Some(0.into()))?;
     let filter = FILTER.map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
     socket.attach_filter(&filter)?;
+    bind(&socket, &link_address(libc::ETH_P_ALL as u16))?;
+    Ok(socket)
+}
+
+/// The link-layer address of everybody who speaks an Ethernet `protocol` (packet(7)).
+fn link_address(protocol: u16) -> libc::sockaddr_ll {
     // SAFETY: all-zero is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    bind(&socket, &address)?;
-    Ok(socket)
+    address.sll_protocol = protocol.to_be();
+    address
 }
 
 /// Broadcasts an ARP packet through an interface.
@@ -163,10 +168,7 @@ pub fn packet_socket() -> io::Result<Socket> {
 /// # Errors
 /// Whatever sendto(2) gives; `ENOBUFS` when the interface's queue is full.
 pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()> {
-    // SAFETY: all-zero is a valid sockaddr_ll.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    address.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
+    let mut address = link_address(libc::ETH_P_ARP as u16);
     address.sll_ifindex = interface.cast_signed();
     address.sll_halen = 6;
     if let Some(hardware) = address.sll_addr.get_mut(..6) {
@@ -192,8 +194,7 @@ pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()
 /// # Errors
 /// Whatever recvfrom(2) gives.
 pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, u32, bool)> {
-    // SAFETY: all-zero is a valid sockaddr_ll.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut address = link_address(0);
     let mut address_length = length_of::<libc::sockaddr_ll>();
     // SAFETY: both pointers come with their lengths.
     let count = unsafe {
