@@ -31,6 +31,8 @@ Usage: cache-resolver [OPTIONS]
   --sweep CIDR      sweep this as well (private ranges only); repeatable
   --sweep-rate N    probes a second                       [128]
   --sweep-limit N   addresses at most                     [1022]
+  --watch           stay, and search again whenever the network changes
+                    (without ping and sweep, unless --methods or --sweep is given)
   --dry-run         print nix.conf, write nothing
   --explain         print what each method did, and when
   --json            the same as one JSON object
@@ -76,6 +78,10 @@ pub struct Config {
     pub budget: Duration,
     /// The methods to use.
     pub methods: Methods,
+    /// Stay, and search again whenever the network changes.
+    pub watch: bool,
+    /// The methods of those later searches.
+    pub later_methods: Methods,
     /// Networks to sweep besides our own.
     pub sweep: Vec<Prefix>,
     /// Probes of the sweep in a second.
@@ -162,6 +168,8 @@ pub fn parse(
         override_file: String::new(),
         budget: Duration::from_secs(10),
         methods: Methods::all(),
+        watch: false,
+        later_methods: Methods::NONE,
         sweep: Vec::new(),
         sweep_rate: 128,
         sweep_limit: 1022,
@@ -169,6 +177,7 @@ pub fn parse(
         report: Report::None,
         verbosity: Verbosity::Normal,
     };
+    let mut wants_all = false;
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(refuse_argument)? {
         let option = match argument {
@@ -186,11 +195,12 @@ pub fn parse(
             "explain" if config.report == Report::None => config.report = Report::Text,
             "explain" => {}
             "json" => config.report = Report::Json,
-            "watch" => return Err("--watch is not in this version yet".to_owned()),
+            "watch" => config.watch = true,
             _ if VALUED.contains(&option.as_str()) => {
                 let value = parser.value().map_err(refuse_argument)?;
                 let value = value.into_string().map_err(|_| format!("--{option}: not UTF-8"))?;
                 set_value(&mut config, &option, value)?;
+                wants_all |= matches!(option.as_str(), "methods" | "sweep");
             }
             _ if option.len() == 1 => return Err(format!("unknown option -{option}")),
             _ => return Err(format!("unknown option --{option}")),
@@ -202,6 +212,11 @@ pub fn parse(
     if config.override_file.is_empty() {
         config.override_file = format!("/etc/cache-resolver/{}-override", config.short_name());
     }
+    // A laptop must not sweep every network that it visits, unless its user says so.
+    config.later_methods = match config.methods {
+        methods if wants_all => methods,
+        methods => methods.without(Origin::Ping).without(Origin::Sweep),
+    };
     Ok(Command::Run(Box::new(config)))
 }
 
@@ -446,6 +461,17 @@ mod tests {
     }
 
     #[test]
+    fn later_searches_neither_ping_nor_sweep_unless_told_to() {
+        let sweeps = |words| {
+            let methods = parse_words(words).unwrap().later_methods;
+            (methods.contains(Origin::Sweep), methods.contains(Origin::Gateway))
+        };
+        assert_eq!(sweeps("--watch"), (false, true));
+        assert_eq!(sweeps("--watch --methods sweep,ping"), (true, false));
+        assert_eq!(sweeps("--watch --sweep 10.0.0.0/24"), (true, true));
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name() {
         for (words, expected) in [
             ("--host 10.0.0.1", "--host '10.0.0.1'"),
@@ -470,7 +496,7 @@ mod tests {
             ("--sweep 100.64.0.0/10", "--sweep '100.64.0.0/10'"),
             ("--sweep-rate 0", "--sweep-rate '0'"),
             ("--sweep-limit -1", "--sweep-limit"),
-            ("--watch", "not in this version"),
+            ("--watch=yes", "--watch"),
             ("--nonsense", "--nonsense"),
             ("-x", "-x"),
             ("waterbug", "waterbug"),

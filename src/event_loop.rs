@@ -1,7 +1,7 @@
 //! The only place that owns descriptors and the clock: it carries out what the search wants and
 //! tells it what happened.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use libc::{POLLIN, POLLOUT};
 use socket2::{Domain, Socket, Type};
 
 use crate::cli::Config;
-use crate::facts::{Network, read_nameservers};
+use crate::facts::{drain_changes, read_network, watch_network};
 use crate::log::{Level, Log};
 use crate::model::{
     Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Note, Outcome, Output, with_scope,
@@ -21,17 +21,13 @@ use crate::sockets::{PingSocket, open_mdns_asker, open_mdns_listener, open_ping_
 use crate::sys;
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
 use crate::wire::ip;
-use crate::wire::netlink::{Message, Table, compose_dump, parse_messages};
 
 /// Bytes read at a time: more than any DNS answer without EDNS, and what netlink sends at most.
-const RECEIVE_MAX: usize = 32 * 1024;
+pub const RECEIVE_MAX: usize = 32 * 1024;
 /// Reads from one descriptor in one turn, so that a flood on one cannot starve the others.
 const READS_PER_TURN_MAX: usize = 32;
 /// How often a person sees the progress line move.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
-/// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
-const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// The monotonic clock since the start of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -129,7 +125,7 @@ impl<'a> EventLoop<'a> {
         log: &'a mut Log,
     ) -> Result<Self, String> {
         let signals = sys::stop_signals().map_err(|error| format!("no signals: {error}"))?;
-        let changes = sys::netlink(NETLINK_GROUPS);
+        let changes = watch_network();
         if let Err(error) = &changes {
             log.write(
                 Level::Warning,
@@ -234,14 +230,8 @@ impl<'a> EventLoop<'a> {
 
     /// Empties the queue of changes, then looks at the whole network anew.
     fn handle_change(&mut self, search: &mut Search) {
-        for _ in 0..READS_PER_TURN_MAX {
-            let Some(mut changes) = self.changes.as_ref() else { return };
-            match changes.read(&mut self.buffer) {
-                Ok(_) => {}
-                // More changes than the queue holds: what matters is the state after them.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Err(_) => break,
-            }
+        if let Some(changes) = &self.changes {
+            drain_changes(changes);
         }
         self.read_network(search);
     }
@@ -249,27 +239,8 @@ impl<'a> EventLoop<'a> {
     /// Reads the network's state and tells the search.
     fn read_network(&mut self, search: &mut Search) {
         // Without an answer what is known stands; the search will ask again.
-        let Ok(messages) = self.dump_tables() else { return };
-        let nameservers = read_nameservers(&sys::interface_index);
-        let network = Network::from_messages(messages, nameservers);
+        let Ok(network) = read_network(&mut self.buffer) else { return };
         search.handle(self.clock.now(), Input::Network(network));
-    }
-
-    /// Asks the kernel for its tables. The answers are made as they are read: nothing waits.
-    fn dump_tables(&mut self) -> io::Result<Vec<Message>> {
-        let mut socket = sys::netlink(0)?;
-        let mut messages = Vec::new();
-        for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
-            socket.write_all(&compose_dump(table))?;
-            while messages.last() != Some(&Message::Done) {
-                let count = socket.read(&mut self.buffer)?;
-                let read = parse_messages(self.buffer.get(..count).unwrap_or_default());
-                // A router's table has a million routes, and one of them is the default.
-                messages.extend(read.into_iter().filter(|message| *message != Message::Other));
-            }
-            messages.pop();
-        }
-        Ok(messages)
     }
 
     /// Reads the packet socket.

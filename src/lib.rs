@@ -19,6 +19,7 @@
 //! Data moves one way: facts → leads → candidates → verdicts → outcome. Everything below the event
 //! loop is sans-IO: bytes and elapsed time in, bytes and the next deadline out. So a whole search
 //! runs in a test in microseconds, with the losses, lies and delays of a bad day (`tests/sim`).
+//! `--watch` is one such search after another; `watch` waits for a reason in between.
 //!
 //! The modules in the order in which they are best read:
 
@@ -41,3 +42,4 @@ pub mod output;
 pub mod report;
 pub mod sockets;
 pub mod sys;
+pub mod watch;

@@ -1,18 +1,23 @@
-//! Takes the start of the clock, reads the command line, runs the search, writes the files.
+//! Takes the start of the clock, reads the command line, runs the search, writes the files; with
+//! `--watch` again and again.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cache_resolver::cli::{self, Command, Config, Environment, Report};
 use cache_resolver::event_loop::{Clock, EventLoop};
-use cache_resolver::facts::{Known, read_hosts, read_nameservers, read_override, read_previous};
+use cache_resolver::facts::{
+    Known, Network, read_hosts, read_nameservers, read_override, read_previous,
+};
 use cache_resolver::log::{Level, Log, Sink};
-use cache_resolver::model::{Elapsed, Outcome};
+use cache_resolver::model::{Elapsed, Found, Methods, Origin, Outcome};
 use cache_resolver::output::{self, Files};
 use cache_resolver::report::{self, Timeline};
 use cache_resolver::search::Search;
 use cache_resolver::sys;
+use cache_resolver::watch::{self, Reason};
 
 /// Memory for the one thread there is.
 #[global_allocator]
@@ -42,7 +47,10 @@ fn main() -> ExitCode {
         user: sys::effective_user(),
     };
     match cli::parse(std::env::args_os().skip(1), &environment) {
-        Ok(Command::Run(config)) => run(&config, clock),
+        Ok(Command::Run(mut config)) => {
+            let log = Log::new(sink(), config.verbosity);
+            Run { config: &mut config, log, previous: None, standing: None }.run(clock)
+        }
         Ok(Command::Help) => {
             print(cli::HELP);
             ExitCode::SUCCESS
@@ -59,34 +67,195 @@ fn main() -> ExitCode {
     }
 }
 
-/// Searches, writes and reports.
-fn run(config: &Config, clock: Clock) -> ExitCode {
-    let mut log = Log::new(sink(), config.verbosity);
-    let mut timeline = Timeline::default();
-    let known = read_known(config, &mut log);
-    let outcome = match search(config, &known, clock, &mut timeline, &mut log) {
-        Ok(outcome) => outcome,
-        Err(message) => {
-            log.write(Level::Error, &message);
-            Outcome::NotFound
+/// What a run knows from one search to the next.
+struct Run<'a> {
+    /// What the user decided.
+    config: &'a mut Config,
+    /// Where problems and results are told.
+    log: Log,
+    /// Where the cache was last found.
+    previous: Option<(IpAddr, u32)>,
+    /// The files of the decision that stands.
+    standing: Option<Files>,
+}
+
+/// A search that has ended.
+struct Ended {
+    /// What has come of it.
+    outcome: Outcome,
+    /// Its clock, which began with it.
+    clock: Clock,
+    /// What happened.
+    timeline: Timeline,
+}
+
+impl Run<'_> {
+    /// Searches, writes and reports once; with `--watch` it stays.
+    fn run(mut self, clock: Clock) -> ExitCode {
+        let place = if self.config.watch { watch::read_place() } else { Network::default() };
+        let ended = self.search(self.config.methods, clock);
+        let outcome = ended.outcome;
+        match outcome {
+            _ if !self.decide(&ended) => ExitCode::from(status::NOT_WRITTEN),
+            Outcome::Interrupted => ExitCode::SUCCESS,
+            _ if self.config.watch => self.watch(place),
+            Outcome::NoNetwork => ExitCode::from(status::NO_NETWORK),
+            Outcome::Found(_) | Outcome::NotFound => ExitCode::SUCCESS,
         }
-    };
-    let ended = clock.now();
-    let zone_of = |index| {
-        let is_plain = |name: &String| {
-            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        };
-        sys::interface_name(index).filter(is_plain).unwrap_or_else(|| index.to_string())
-    };
-    let files = output::render(config, outcome, &zone_of);
-    log.write(Level::Notice, &report::summarise(outcome, ended));
-    let written = config.dry_run || write(config, outcome, &files, clock, &mut log);
-    print_report(config, &timeline, ended, outcome, &files);
-    match outcome {
-        _ if !written => ExitCode::from(status::NOT_WRITTEN),
-        Outcome::NoNetwork => ExitCode::from(status::NO_NETWORK),
-        Outcome::Found(_) | Outcome::NotFound | Outcome::Interrupted => ExitCode::SUCCESS,
     }
+
+    /// Decides anew whenever the network is no longer `place`, or the cache no longer answers. A
+    /// cache that has stopped answering is asked again until the network changes.
+    fn watch(mut self, mut place: Network) -> ExitCode {
+        let mut was_found_here = self.is_found();
+        loop {
+            let ended = match watch::wait(&place, was_found_here) {
+                Ok(Reason::Stop) => return ExitCode::SUCCESS,
+                Ok(Reason::Moved(to)) => {
+                    place = to;
+                    was_found_here = false;
+                    self.search(self.config.later_methods, Clock::start())
+                }
+                Ok(Reason::CheckDue) => {
+                    let only_previous = Methods::NONE.with(Origin::Previous);
+                    let check = self.search(only_previous, Clock::start());
+                    match check.outcome {
+                        Outcome::Found(_) | Outcome::Interrupted => check,
+                        _ if !self.is_found() => continue,
+                        _ => self.search(self.config.later_methods, Clock::start()),
+                    }
+                }
+                Err(error) => {
+                    self.log.write(Level::Error, &format!("cannot wait for changes: {error}"));
+                    return ExitCode::from(status::NOT_WRITTEN);
+                }
+            };
+            if ended.outcome == Outcome::Interrupted {
+                return ExitCode::SUCCESS;
+            }
+            if !self.decide(&ended) {
+                return ExitCode::from(status::NOT_WRITTEN);
+            }
+            was_found_here |= self.is_found();
+        }
+    }
+
+    /// Whether the standing decision is for a cache.
+    fn is_found(&self) -> bool {
+        self.standing.as_ref().is_some_and(|files| files.address.is_some())
+    }
+
+    /// Searches with `methods`.
+    fn search(&mut self, methods: Methods, clock: Clock) -> Ended {
+        let mut timeline = Timeline::default();
+        self.config.methods = methods;
+        let mut known = read_known(self.config, &mut self.log);
+        known.previous = known.previous.or(self.previous);
+        let outcome = Search::new(self.config, &known, sys::random_seed())
+            .map_err(|_| format!("--host '{}': not a domain name", self.config.host))
+            .and_then(|mut search| {
+                let events = EventLoop::new(clock, self.config, &mut timeline, &mut self.log)?;
+                Ok(events.run(&mut search))
+            })
+            .unwrap_or_else(|message| {
+                self.log.write(Level::Error, &message);
+                Outcome::NotFound
+            });
+        if let Outcome::Found(Found { remote, .. }) = outcome {
+            let scope = if let SocketAddr::V6(remote) = remote { remote.scope_id() } else { 0 };
+            self.previous = Some((remote.ip(), scope));
+        }
+        Ended { outcome, clock, timeline }
+    }
+
+    /// Brings the files up to date, and tells what is new about it; false where they could not be
+    /// written.
+    fn decide(&mut self, Ended { outcome, clock, timeline }: &Ended) -> bool {
+        let ended = clock.now();
+        let files = output::render(self.config, *outcome, &zone_of);
+        let is_new = self.standing.as_ref() != Some(&files);
+        if is_new {
+            self.log.write(Level::Notice, &report::summarise(*outcome, ended));
+        }
+        let is_written = self.config.dry_run || self.write(*outcome, &files, *clock, is_new);
+        if is_new {
+            self.print_report(timeline, ended, *outcome, &files);
+        }
+        self.standing = Some(files);
+        is_written
+    }
+
+    /// Writes the files and, if they are new, says so; false if that failed.
+    fn write(&mut self, outcome: Outcome, files: &Files, clock: Clock, is_new: bool) -> bool {
+        let give_up_at = match outcome {
+            Outcome::Interrupted => clock.now() + STOP_TIMEOUT,
+            _ => Elapsed::START + self.config.budget,
+        };
+        let mut wait = |interval| {
+            std::thread::sleep(interval);
+            clock.now() < give_up_at
+        };
+        let Some(directory) = &self.config.output_dir else {
+            self.log.write(
+                Level::Error,
+                "nowhere to write: $XDG_RUNTIME_DIR is not set; name a place with --output-dir",
+            );
+            self.show(files);
+            return false;
+        };
+        match output::replace(directory, self.config.short_name(), files, &mut wait) {
+            Ok(()) if is_new => {
+                let path = output::nix_conf_path(directory);
+                self.log.write(Level::Info, &format!("wrote {path}"));
+                self.show(files);
+                true
+            }
+            Ok(()) => true,
+            Err(error) => {
+                self.log.write(Level::Error, &error.message());
+                false
+            }
+        }
+    }
+
+    /// Shows nix.conf to whoever reads the log.
+    fn show(&mut self, files: &Files) {
+        if self.log.shows_files() {
+            for line in files.nix_conf.lines() {
+                self.log.write(Level::Info, &["  ", line].concat());
+            }
+        }
+    }
+
+    /// Prints what the options ask for. After `--dry-run` standard output is a valid nix.conf: the
+    /// timeline stands in it as comments.
+    fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
+        let config = &self.config;
+        if config.report == Report::Json {
+            return print(&timeline.render_json(ended, outcome, config, files));
+        }
+        let mut text = String::new();
+        if config.report == Report::Text {
+            for line in timeline.render_text(ended, outcome) {
+                text += if config.dry_run { "# " } else { "" };
+                text += &line;
+                text += "\n";
+            }
+        }
+        if config.dry_run {
+            text += &files.nix_conf;
+        }
+        print(&text);
+    }
+}
+
+/// The zone of a link-local address: the interface's name, or its number where the name does not
+/// fit into a URL.
+fn zone_of(index: u32) -> String {
+    let is_plain = |name: &String| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    sys::interface_name(index).filter(is_plain).unwrap_or_else(|| index.to_string())
 }
 
 /// What the host's own files say of the cache.
@@ -102,85 +271,6 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
     });
     let hosts = read_hosts(HOSTS, &config.host);
     Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }
-}
-
-/// Runs the search.
-fn search(
-    config: &Config,
-    known: &Known,
-    clock: Clock,
-    timeline: &mut Timeline,
-    log: &mut Log,
-) -> Result<Outcome, String> {
-    let mut search = Search::new(config, known, sys::random_seed())
-        .map_err(|_| format!("--host '{}': not a domain name", config.host))?;
-    Ok(EventLoop::new(clock, config, timeline, log)?.run(&mut search))
-}
-
-/// Writes the files and says so; false if that failed.
-fn write(config: &Config, outcome: Outcome, files: &Files, clock: Clock, log: &mut Log) -> bool {
-    let give_up_at = match outcome {
-        Outcome::Interrupted => clock.now() + STOP_TIMEOUT,
-        _ => Elapsed::START + config.budget,
-    };
-    let mut wait = |interval| {
-        std::thread::sleep(interval);
-        clock.now() < give_up_at
-    };
-    let Some(directory) = &config.output_dir else {
-        log.write(
-            Level::Error,
-            "nowhere to write: $XDG_RUNTIME_DIR is not set; name a place with --output-dir",
-        );
-        show(files, log);
-        return false;
-    };
-    match output::replace(directory, config.short_name(), files, &mut wait) {
-        Ok(()) => {
-            log.write(Level::Info, &format!("wrote {}", output::nix_conf_path(directory)));
-            show(files, log);
-            true
-        }
-        Err(error) => {
-            log.write(Level::Error, &error.message());
-            false
-        }
-    }
-}
-
-/// Shows nix.conf to whoever reads the log.
-fn show(files: &Files, log: &mut Log) {
-    if log.shows_files() {
-        for line in files.nix_conf.lines() {
-            log.write(Level::Info, &["  ", line].concat());
-        }
-    }
-}
-
-/// Prints what the options ask for. After `--dry-run` standard output is a valid nix.conf: the
-/// timeline stands in it as comments.
-fn print_report(
-    config: &Config,
-    timeline: &Timeline,
-    ended: Elapsed,
-    outcome: Outcome,
-    files: &Files,
-) {
-    if config.report == Report::Json {
-        return print(&timeline.render_json(ended, outcome, config, files));
-    }
-    let mut text = String::new();
-    if config.report == Report::Text {
-        for line in timeline.render_text(ended, outcome) {
-            text += if config.dry_run { "# " } else { "" };
-            text += &line;
-            text += "\n";
-        }
-    }
-    if config.dry_run {
-        text += &files.nix_conf;
-    }
-    print(&text);
 }
 
 /// Prints to standard output; a closed one is the reader's choice.

@@ -157,6 +157,12 @@ impl Methods {
         Self(self.0 | 1 << method as u16)
     }
 
+    /// This set and one less.
+    #[must_use]
+    pub const fn without(self, method: Origin) -> Self {
+        Self(self.0 & !(1 << method as u16))
+    }
+
     /// Whether `method` is in the set.
     #[must_use]
     pub const fn contains(self, method: Origin) -> bool {

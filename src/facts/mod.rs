@@ -11,7 +11,10 @@ mod prefix;
 mod resolv_conf;
 
 pub use hosts::read_hosts;
-pub use network::{Interface, Network, is_approachable, is_link_local, is_private};
+pub use network::{
+    Interface, Network, drain_changes, is_approachable, is_link_local, is_private, read_network,
+    watch_network,
+};
 pub use override_file::{Override, read_override};
 pub use prefix::Prefix;
 pub use resolv_conf::read_nameservers;

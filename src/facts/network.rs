@@ -1,12 +1,18 @@
 //! Interfaces, addresses, gateways and DNS servers, gathered from route netlink.
 
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
+use socket2::Socket;
+
 use super::prefix::Prefix;
-use super::resolv_conf::push_server;
+use super::resolv_conf::{push_server, read_nameservers};
 use crate::model::{Family, with_port, with_scope};
+use crate::sys;
 use crate::wire::dns::DNS_PORT;
-use crate::wire::netlink::{Address, Hop, Link, LinkKind, Message};
+use crate::wire::netlink::{
+    Address, Hop, Link, LinkKind, Message, Table, compose_dump, parse_messages,
+};
 
 /// Interfaces looked at; a host with more has containers, and its own links come first.
 const INTERFACES_MAX: usize = 64;
@@ -16,6 +22,12 @@ const ADDRESSES_MAX: usize = 32;
 const GATEWAYS_MAX: usize = 8;
 /// Neighbours kept: as many as a busy /24 has.
 const NEIGHBOURS_MAX: usize = 256;
+
+/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
+/// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
+const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Reads of the queue of changes in one turn, so that a storm of them cannot hold us.
+const CHANGES_MAX: usize = 32;
 
 /// `IFF_UP`: the administrator wants it up.
 const FLAG_UP: u32 = 0x1;
@@ -31,6 +43,47 @@ const FLAGS_ALONE: u32 = 0x10 | 0x80;
 const HARDWARE_ETHERNET: u16 = 1;
 /// `IFF_MULTICAST`.
 const FLAG_MULTICAST: u32 = 0x1000;
+
+/// A socket that becomes readable when a link, an address or a route changes.
+///
+/// # Errors
+/// Where the system has no route netlink for us.
+pub fn watch_network() -> io::Result<Socket> {
+    sys::netlink(NETLINK_GROUPS)
+}
+
+/// Empties the queue of changes: what matters is the state after them, which also holds when they
+/// were more than the queue takes (`ENOBUFS`).
+pub fn drain_changes(mut changes: &Socket) {
+    for _ in 0..CHANGES_MAX {
+        // The kernel throws away what does not fit.
+        match changes.read(&mut [0; 1]) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return,
+            _ => {}
+        }
+    }
+}
+
+/// Asks the kernel for the network's state, and resolv.conf for the DNS servers. The kernel makes
+/// its answers as they are read: nothing waits. `buffer` should hold 32 KiB, a datagram of a dump.
+///
+/// # Errors
+/// Where the system has no route netlink for us.
+pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
+    let mut socket = sys::netlink(0)?;
+    let mut messages = Vec::new();
+    for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
+        socket.write_all(&compose_dump(table))?;
+        while messages.last() != Some(&Message::Done) {
+            let count = socket.read(buffer)?;
+            let read = parse_messages(buffer.get(..count).unwrap_or_default());
+            // A router's table has a million routes, and one of them is the default.
+            messages.extend(read.into_iter().filter(|message| *message != Message::Other));
+        }
+        messages.pop();
+    }
+    Ok(Network::from_messages(messages, read_nameservers(&sys::interface_index)))
+}
 
 /// The network as this host sees it at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,11 +177,25 @@ impl Network {
 
     /// The interfaces that have a carrier and an address that others can reach.
     pub fn routable(&self) -> impl Iterator<Item = &Interface> {
-        self.interfaces.iter().filter(|interface| {
-            interface.is_running()
-                && !interface.is_loopback()
-                && interface.addresses.iter().any(|(address, _)| !is_link_local(*address))
-        })
+        self.interfaces.iter().filter(|interface| interface.is_routable())
+    }
+
+    /// The part of the network that a move to another place changes, and that hosts which come and
+    /// go, containers and virtual machines do not.
+    #[must_use]
+    pub fn place(mut self) -> Self {
+        let leads_outside: Vec<bool> = self
+            .interfaces
+            .iter()
+            .map(|Interface { link, .. }| {
+                link.kind != LinkKind::Bridge || self.has_lan_port(link.index)
+            })
+            .collect();
+        let mut leads_outside = leads_outside.into_iter();
+        self.interfaces
+            .retain(|interface| leads_outside.next() == Some(true) && interface.is_routable());
+        self.neighbours.clear();
+        self
     }
 
     /// Whether there is a network to search.
@@ -187,6 +254,13 @@ impl Interface {
     #[must_use]
     pub const fn is_running(&self) -> bool {
         self.link.flags & (FLAG_UP | FLAG_RUNNING) == FLAG_UP | FLAG_RUNNING
+    }
+
+    /// Whether it has a carrier and an address that others can reach.
+    fn is_routable(&self) -> bool {
+        self.is_running()
+            && !self.is_loopback()
+            && self.addresses.iter().any(|(address, _)| !is_link_local(*address))
     }
 
     /// Whether it leads nowhere but back.
@@ -275,6 +349,7 @@ mod tests {
         hardware_address: Some([2, 0, 0, 0, 0, 5]),
         kind: LinkKind::Hardware,
         master: 0,
+        carrier_changes: 0,
     };
 
     /// A network of one interface.
@@ -295,6 +370,22 @@ mod tests {
         assert!(!network(0x11043, "169.254.3.4", 16).is_up(), "link-local only");
         assert!(!network(0x11003, "10.0.0.5", 24).is_up(), "no carrier");
         assert!(!network(0x49, "127.0.0.1", 8).is_up(), "loopback");
+    }
+
+    #[test]
+    fn another_place_is_another_carrier_address_gateway_or_server() {
+        let home = || network(0x11043, "10.0.0.5", 24);
+        let mut moved = home();
+        moved.interfaces[0].link.carrier_changes += 2;
+        assert_ne!(moved.place(), home().place(), "the same addresses elsewhere");
+        assert_ne!(network(0x11043, "10.0.0.6", 24).place(), home().place());
+        assert_ne!(network(0x11003, "10.0.0.5", 24).place(), home().place(), "unplugged");
+        let mut busy = home();
+        busy.neighbours.push(("10.0.0.9:0".parse().unwrap(), 2));
+        let bridge = Link { index: 3, kind: LinkKind::Bridge, ..CARD };
+        let address = ("172.17.0.1".parse().unwrap(), 16);
+        busy.interfaces.push(Interface { link: bridge, addresses: vec![address] });
+        assert_eq!(busy.place(), home().place(), "a neighbour and a container");
     }
 
     #[test]

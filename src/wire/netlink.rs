@@ -77,6 +77,9 @@ pub struct Link {
     pub kind: LinkKind,
     /// The bridge or bond that it is a port of, or 0.
     pub master: u32,
+    /// How often its carrier has come or gone: what a move to another network changes even where
+    /// all addresses are the same there.
+    pub carrier_changes: u32,
 }
 
 /// What made an interface, from `IFLA_INFO_KIND`.
@@ -166,10 +169,8 @@ fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
             kind: attribute(body, 16, 18)
                 .and_then(|info| attribute(info, 0, 1))
                 .map_or(LinkKind::Hardware, parse_link_kind),
-            // IFLA_MASTER
-            master: attribute(body, 16, 10)
-                .and_then(|master| array(master, 0))
-                .map_or(0, u32::from_ne_bytes),
+            master: number_in(body, 10),          // IFLA_MASTER
+            carrier_changes: number_in(body, 35), // IFLA_CARRIER_CHANGES
         })),
         // RTM_NEWADDR: struct ifaddrmsg.
         20 => {
@@ -215,6 +216,11 @@ fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
         }
         _ => Ok(Message::Other),
     }
+}
+
+/// The number in a link's attribute `wanted`; 0 where it is not told.
+fn number_in(body: &[u8], wanted: u16) -> u32 {
+    attribute(body, 16, wanted).and_then(|number| array(number, 0)).map_or(0, u32::from_ne_bytes)
 }
 
 /// The kind that a link's driver calls itself.
@@ -278,7 +284,12 @@ mod tests {
         let mut dump = message(
             16,
             &[0, 0, 1, 0, 2, 0, 0, 0, 0x43, 16, 1, 0, 0, 0, 0, 0],
-            &[(3, b"eth0\0"), (10, &[9, 0, 0, 0]), (18, b"\x09\0\x01\0veth\0\0\0\0")],
+            &[
+                (3, b"eth0\0"),
+                (10, &[9, 0, 0, 0]),
+                (35, &[5, 0, 0, 0]),
+                (18, b"\x09\0\x01\0veth\0\0\0\0"),
+            ],
         );
         dump.extend(message(28, &[2, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 1], &[(1, &[10, 0, 0, 7])]));
         dump.extend(message(28, &[2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1], &[(1, &[10, 0, 0, 8])]));
@@ -306,6 +317,7 @@ mod tests {
                     hardware_address: None,
                     kind: LinkKind::Veth,
                     master: 9,
+                    carrier_changes: 5,
                 }),
                 Message::Neighbour(Hop { interface: 2, address: [10, 0, 0, 7].into() }),
                 Message::Other, // nobody has answered

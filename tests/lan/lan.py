@@ -104,10 +104,10 @@ class Host:
 
     def plug(self):
         """Connects the host to the switch, and gives it its address."""
-        port = f"p{len(self.lan.hosts)}-{self.name}"[:15]
+        self.port = f"p{os.getpid()}x{next(COUNTER)}"  # no switch has two of them
         sh("ip", "link", "add", "eth0", "netns", self.namespace, "type", "veth",
-           "peer", "name", port, "netns", self.lan.switch)
-        self.lan.in_switch("ip", "link", "set", port, "master", "lan", "up")
+           "peer", "name", self.port, "netns", self.lan.switch)
+        self.lan.in_switch("ip", "link", "set", self.port, "master", "lan", "up")
         self.run("ip", "link", "set", "eth0", "up")
         if self.address:
             self.add_address(self.address)

@@ -380,6 +380,7 @@ impl World {
                 hardware_address: Some([2, 0, 0, 0, 0, 5]),
                 kind: *kind,
                 master: 0,
+                carrier_changes: 0,
             },
             addresses: if is_up { vec![(IpAddr::V4(*own), *length)] } else { Vec::new() },
         });

@@ -1,0 +1,242 @@
+"""`--watch`: the machine moves, the cache comes and goes, and the files follow."""
+
+import os
+import pathlib
+import re
+import signal
+import time
+
+import pytest
+
+from lan import Lan, PROGRAM, sh, wait_until
+
+# What the program promises, in seconds.
+MOVE_MAX = 2.5
+SETTLE = 1
+CHECK_INTERVAL = 60
+STOP_MAX = 0.05
+IDLE_MAX_KIB = 1024
+
+
+@pytest.fixture
+def away():
+    """A LAN without a cache."""
+    with Lan() as lan:
+        lan.host("router", 1).serve_dns("--local=/lan/")
+        yield lan
+
+
+@pytest.fixture
+def home(lan, cache, router):
+    """A LAN whose DNS server knows the cache."""
+    router.serve_dns(f"--host-record=waterbug.lan,{cache.address}")
+    return lan
+
+
+class Watcher:
+    """A host with the program watching on it."""
+
+    def __init__(self, host, *options):
+        self.host = host
+        self.directory = host.directory / "out"
+        self.process = host.start(PROGRAM, "--watch", "--output-dir", self.directory, *options)
+        self.log_path = host.directory / f"log{len(host.processes) - 1}"
+
+    def read(self, name):
+        """The content of a file, or None."""
+        path = self.directory / name
+        return path.read_text() if path.exists() else None
+
+    def wait_for(self, cache, seconds=15):
+        """Waits until the files name the cache, or none; the seconds that took."""
+        expected = cache.address + "\n" if cache else None
+
+        def is_right():
+            nix_conf = self.read("nix.conf")
+            if nix_conf is None or self.read("waterbug-ip") != expected:
+                return False
+            return f"http://{cache.address}:9999" in nix_conf if cache else "waterbug" not in nix_conf
+        started = time.monotonic()
+        wait_until(is_right, f"{cache and cache.address}: {self.log}", seconds)
+        return time.monotonic() - started
+
+    @property
+    def log(self):
+        """What it has said so far."""
+        return self.log_path.read_text()
+
+    def status(self, key):
+        """A number from /proc/PID/status."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE)[1])
+
+    def stamp(self):
+        """Which files there are: another inode or time is another file."""
+        files = [self.directory / name for name in ("nix.conf", "waterbug-ip")]
+        return [(stat.st_ino, stat.st_mtime_ns) for stat in (f.stat() for f in files if f.exists())]
+
+    def wait_until_idle(self):
+        """Waits until it has slept for longer than a burst of changes settles."""
+        def sleeps():
+            before = self.status("voluntary_ctxt_switches")
+            time.sleep(1.5 * SETTLE)
+            return self.status("voluntary_ctxt_switches") == before
+        wait_until(sleeps, f"never idle: {self.log}", 20)
+
+
+def asked_for(cache):
+    """How often a cache has been asked for anything."""
+    return len((cache.directory / "nginx9999/access.log").read_text().splitlines())
+
+
+def move(host, to):
+    """Plugs the host's cable into another switch; its addresses stay."""
+    host.lan.in_switch("ip", "link", "set", host.port, "netns", to.switch)
+    to.in_switch("ip", "link", "set", host.port, "master", "lan", "up")
+    host.lan = to
+
+
+def test_the_files_follow_the_machine(home, cache, client, away):
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    for _ in range(2):
+        move(client, away)
+        # The address is the same here, and so are the gateway's and the DNS server's.
+        watcher.wait_for(None)
+        move(client, home)
+        assert watcher.wait_for(cache) < MOVE_MAX
+    assert watcher.process.poll() is None
+
+
+def test_another_address_is_another_network(home, cache, client, away):
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    client.run("ip", "address", "flush", "dev", "eth0")
+    move(client, away)
+    client.run("ip", "address", "add", "10.77.0.77/24", "dev", "eth0")
+    watcher.wait_for(None)
+    move(client, home)
+    assert watcher.wait_for(cache) < MOVE_MAX
+
+
+def test_a_network_that_comes_after_the_budget(home, cache):
+    client = home.host("late", 50, plugged=False)
+    client.write_etc("resolv.conf", f"nameserver {home.network[1]}\n")
+    watcher = Watcher(client, "--budget", "1")
+    watcher.wait_for(None, 2)
+    time.sleep(2)
+    client.plug()
+    assert watcher.wait_for(cache) < MOVE_MAX
+
+
+def test_idle_means_asleep_small_and_silent(home, cache, client):
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    watcher.wait_until_idle()
+    asked = asked_for(cache)
+    # Containers come and go, and that is not the network.
+    client.run("ip", "link", "add", "docker0", "type", "bridge")
+    client.run("ip", "link", "set", "docker0", "up")
+    client.run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
+    client.run("ip", "link", "add", "veth1", "type", "veth", "peer", "name", "veth2")
+    client.run("ip", "link", "set", "veth1", "master", "docker0", "up")
+    client.run("ip", "link", "set", "veth2", "up")
+    watcher.wait_until_idle()
+    assert asked_for(cache) == asked
+    switches = watcher.status("voluntary_ctxt_switches")
+    time.sleep(5)
+    assert watcher.status("voluntary_ctxt_switches") == switches
+    assert watcher.status("VmHWM") <= IDLE_MAX_KIB
+
+
+def test_the_same_answer_touches_nothing(home, cache, client):
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    watcher.wait_until_idle()
+    stamp, log = watcher.stamp(), watcher.log
+    asked = asked_for(cache)
+    client.add_address("10.77.0.51")
+    watcher.wait_until_idle()
+    assert asked_for(cache) > asked
+    assert watcher.stamp() == stamp
+    assert watcher.log == log
+
+
+def test_a_signal_leaves_a_decision_alone(home, cache, client, away):
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    watcher.wait_until_idle()
+    stamp = watcher.stamp()
+    started = time.monotonic()
+    os.kill(watcher.process.pid, signal.SIGTERM)
+    assert watcher.process.wait(5) == 0
+    assert time.monotonic() - started < STOP_MAX
+    assert watcher.stamp() == stamp
+    # And in the middle of a later search.
+    watcher = Watcher(client)
+    watcher.wait_until_idle()
+    move(client, away)
+    time.sleep(1.5 * SETTLE)
+    os.kill(watcher.process.pid, signal.SIGINT)
+    assert watcher.process.wait(5) == 0
+    assert watcher.stamp() == stamp
+
+
+def test_a_visited_network_is_not_swept(home, cache, client, away):
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    watcher.wait_until_idle()
+    sent = client.packets_sent()
+    move(client, away)
+    watcher.wait_for(None)
+    watcher.wait_until_idle()
+    assert client.packets_sent() - sent < 60
+
+
+def test_unless_its_user_says_so(lan, cache, client, away):
+    client.write_etc("resolv.conf", "nameserver 127.0.0.1\n")
+    watcher = Watcher(client, "--methods", "sweep")
+    watcher.wait_for(cache)
+    move(client, away)
+    watcher.wait_for(None)
+    move(client, lan)
+    watcher.wait_for(cache)
+
+
+def test_the_cache_is_asked_once_a_minute(home, cache, client):
+    other = home.host("other", 142)
+    other.serve_cache()
+    informed = home.host("informed", 51)
+    informed.write_etc("hosts", f"{cache.address} waterbug.lan\n")
+    watchers = [Watcher(client), Watcher(informed)]
+    for watcher in watchers:
+        watcher.wait_for(cache)
+        watcher.wait_until_idle()
+    cache.stop(cache.nginx)
+    informed.write_etc("hosts", f"{other.address} waterbug.lan\n")
+    assert watchers[1].wait_for(other, CHECK_INTERVAL + 10) > 5, "nobody told it"
+    watchers[0].wait_for(None)
+    # It is switched on again, and no network changes.
+    cache.serve_cache()
+    watchers[0].wait_for(cache, CHECK_INTERVAL + 10)
+    assert watchers[0].log.count("found at") == 2
+    assert watchers[1].read("waterbug-ip") == other.address + "\n"
+
+
+def test_files_that_cannot_be_written_end_it(home, cache, client, away):
+    full = client.directory / "full"
+    full.mkdir()
+    sh("mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", full)
+    try:
+        process = client.start(PROGRAM, "--watch", "--output-dir", full)
+        log = client.directory / f"log{len(client.processes) - 1}"
+        wait_until(lambda: (full / "waterbug-ip").exists(), log.read_text())
+        wait_until(lambda: (full / "nix.conf").exists(), log.read_text())
+        before = (full / "nix.conf").read_text()
+        sh("mount", "-o", "remount,ro", full)
+        move(client, away)
+        assert process.wait(20) == 1
+        assert "cannot write" in log.read_text()
+        assert (full / "nix.conf").read_text() == before
+    finally:
+        sh("umount", full)
