@@ -411,7 +411,6 @@ fn usage_is_checked() {
     for (arguments, status, expected) in [
         ("--nonsense", 2, "unknown option --nonsense"),
         ("--port x", 2, "--port 'x'"),
-        ("--watch", 2, "not in this version"),
         ("--sweep 10.0.0.0/7", 2, "--sweep '10.0.0.0/7'"),
         ("--help", 0, ""),
         ("--version", 0, ""),
