@@ -1,0 +1,231 @@
+"""Debian with systemd and nix-daemon, and the units as they are installed."""
+
+import re
+import time
+
+import pytest
+
+from lan import sh
+from vm import Machine
+
+UPSTREAM = "http://10.77.0.142:8080/system"  # not where a cache is looked for
+CACHE = "http://10.77.0.141:9999/system"
+# What the units promise, in seconds; emulation makes everything else slow.
+UNIT_TIMEOUT = 10
+RESTART_INTERVAL = 2
+CHECK_INTERVAL = 60
+
+
+def serve(host, binary_cache, priority, port=9999):
+    """nginx with the store paths of `binary_cache`."""
+    _, directory, _ = binary_cache
+    sh("cp", "-r", directory, host.directory / "cache")
+    root = host.directory / "cache"
+    (root / "nix-cache-info").write_text(
+        f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
+    host.serve_cache(root, port)
+
+
+@pytest.fixture(scope="module")
+def binary_cache(tmp_path_factory):
+    """Signed store paths, a cache's directory with them, the public key."""
+    directory = tmp_path_factory.mktemp("binary-cache")
+    nix = ("nix", "--extra-experimental-features", "nix-command")
+    secret = directory / "secret"
+    secret.write_text(sh(*nix, "key", "generate-secret", "--key-name", "test-1").stdout)
+    public = sh(*nix, "key", "convert-secret-to-public", input=secret.read_text()).stdout.strip()
+    store, paths = f"local?root={directory}/store", []
+    for number in range(4):
+        (directory / f"content{number}").write_text(f"path {number}\n" * 1000)
+        paths.append(sh(*nix, "store", "add-file", "--store", store,
+                        directory / f"content{number}").stdout.strip())
+    sh(*nix, "store", "sign", "--store", store, "--key-file", secret, *paths)
+    sh(*nix, "copy", "--from", store, "--to", f"file://{directory}/cache", *paths)
+    return paths, directory / "cache", public
+
+
+def serve_both(lan, binary_cache):
+    """Both caches of a LAN; Nix by itself prefers the upstream."""
+    serve(lan.upstream, binary_cache, 40, 8080)
+    if lan.cache:
+        serve(lan.cache, binary_cache, 41)
+
+
+def configure(machine, public):
+    """What the administrator of the machine writes: no access to cache.nixos.org here."""
+    machine.run(f"""
+        echo 'OPTIONS="--upstream {UPSTREAM}"' >/etc/default/cache-resolver
+        sed -i '1i substituters = {UPSTREAM}\nextra-trusted-public-keys = {public}' /etc/nix/nix.conf
+        systemctl restart cache-resolver.service cache-resolver-watch.service""")
+    machine.wait_for(f"grep -q {UPSTREAM} /run/cache-resolver/nix.conf")
+    wait_for_daemon(machine)
+
+
+def wait_for_daemon(machine):
+    """Waits until nix-daemon has read the nix.conf that there is now."""
+    machine.wait_for(
+        "[ $(stat -c %Y /run/cache-resolver/nix.conf) -le"
+        " $(stat -c %Y /proc/$(systemctl show -P MainPID nix-daemon.service)) ]")
+
+
+def substituters(machine):
+    """What Nix says that it uses."""
+    said = machine.run("nix --extra-experimental-features nix-command show-config")
+    return re.search(r"^substituters = (.*)$", said, re.MULTILINE)[1]
+
+
+def fetch(machine, path):
+    """Has the daemon fetch a path for an ordinary user: from where."""
+    said = machine.run(
+        f"nix-store --delete {path} >/dev/null 2>&1;"
+        f" setpriv --reuid=nobody --regid=nix-users --clear-groups env HOME=/tmp NIX_REMOTE=daemon nix-store -r {path}")
+    return re.search(r"from '(.*)'", said)[1].removesuffix("?priority=30")
+
+
+def journal(machine, *units):
+    """The log of units, each line with its time since boot."""
+    return machine.run("journalctl -b -o short-monotonic " + " ".join(f"-u {u}" for u in units))
+
+
+def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
+    serve_both(home, binary_cache)
+    machine = Machine(home)
+    machine.run("systemctl is-system-running --wait", seconds=120)
+
+    # Before the daemon, which need not be restarted for it.
+    log = journal(machine, "cache-resolver", "nix-daemon")
+    assert log.index("Finished cache-resolver.service") < log.index("Started nix-daemon.service")
+    assert log.count("Started nix-daemon.service") == 1
+    assert "found at 10.77.0.141:9999 by dns" in log
+
+    # The plan's own commands.
+    assert "active (exited)" in machine.run("systemctl status cache-resolver.service")
+    listing = machine.run("ls -la /run/cache-resolver/")
+    assert re.search(r"-rw-r--r-- .* nix\.conf", listing) and "waterbug-ip" in listing
+    assert "10.77.0.141:9999" in machine.run("cat /run/cache-resolver/nix.conf | grep waterbug")
+    assert machine.run("cat /run/cache-resolver/waterbug-ip") == "10.77.0.141\n"
+    assert substituters(machine) == f"{CACHE}?priority=30 https://cache.nixos.org"
+
+    # The sandbox.
+    for unit in ("cache-resolver", "cache-resolver-watch"):
+        said = machine.run(f"systemd-analyze security {unit}.service --no-pager", seconds=120)
+        assert float(re.search(r"exposure level for .*: ([\d.]+)", said)[1]) <= 1.5, said
+    status = machine.run("cat /proc/$(systemctl show -P MainPID cache-resolver-watch)/status")
+    assert re.search(r"^CapEff:\s+0*2000$", status, re.MULTILINE), "CAP_NET_RAW alone"
+    assert not re.search(r"^Uid:\s+0", status, re.MULTILINE)
+    assert int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) <= 1024
+
+    # Real Nix, an ordinary user, the daemon.
+    paths, _, public = binary_cache
+    configure(machine, public)
+    assert fetch(machine, paths[0]) == CACHE
+
+    # Again and again: nothing is rewritten, nobody restarted.
+    daemon = machine.run("systemctl show -P MainPID nix-daemon.service")
+    stamp = machine.run("stat -c '%i %y' /run/cache-resolver/*")
+    for _ in range(2):
+        machine.run("systemctl restart cache-resolver.service")
+    assert machine.run("stat -c '%i %y' /run/cache-resolver/*") == stamp
+    assert machine.run("systemctl show -P MainPID nix-daemon.service") == daemon
+
+    # The cache is gone: the plan's second check.
+    home.cache.stop(home.cache.nginx)
+    machine.run("systemctl restart cache-resolver.service")
+    assert "active (exited)" in machine.run("systemctl status cache-resolver.service")
+    assert UPSTREAM in machine.run(
+        "cat /run/cache-resolver/nix.conf | grep -v waterbug | grep substituters")
+    assert "waterbug" not in machine.run("cat /run/cache-resolver/nix.conf")
+    wait_for_daemon(machine)
+    assert fetch(machine, paths[1]) == UPSTREAM
+
+    # The static configuration, for comparison.
+    machine.run("sed -i '/^!include/d; s|^substituters = |&http://waterbug.lan:9999/system |'"
+                " /etc/nix/nix.conf")
+    assert substituters(machine) == f"http://waterbug.lan:9999/system {UPSTREAM}"
+
+
+def test_a_network_that_comes_late(home):
+    home.cache.serve_cache()
+    machine = Machine(home, plugged=False)
+    # Never: the fallback is there, and Nix does not wait for more than the unit may take.
+    machine.wait_for("systemctl is-active nix-daemon.service")
+    log = journal(machine, "cache-resolver", "nix-daemon")
+    started, finished = (float(re.search(rf"\[ *([\d.]+)\] .*: {what}", log)[1])
+                         for what in ("Starting cache-resolver", "Started nix-daemon"))
+    assert finished - started < UNIT_TIMEOUT + 5
+    assert "no network in time" in log
+    assert "https://cache.nixos.org" == substituters(machine)
+    time.sleep(20)
+    machine.set_link(True)
+    machine.wait_for("grep -qs 10.77.0.141 /run/cache-resolver/waterbug-ip", 20)
+    wait_for_daemon(machine)
+
+    # Without the watcher the unit itself tries again.
+    machine.set_link(False)
+    machine.run("systemctl stop cache-resolver-watch.service cache-resolver.service;"
+                " rm /etc/systemd/system/cache-resolver.service.d/watch.conf /run/cache-resolver/*;"
+                " systemctl daemon-reload; ip address flush dev ens2; systemctl restart systemd-networkd")
+    machine.end(machine.begin("systemctl start cache-resolver.service"))
+    said = machine.run("systemctl show -P ExecMainStatus -P Result cache-resolver.service;"
+                       " cat /run/cache-resolver/nix.conf")
+    assert "75" in said and "substituters = https://cache.nixos.org" in said
+    machine.set_link(True)
+    machine.wait_for("grep -qs 10.77.0.141 /run/cache-resolver/waterbug-ip",
+                     UNIT_TIMEOUT + RESTART_INTERVAL + 10)
+    machine.wait_for("systemctl is-active cache-resolver.service")
+
+
+def test_killed_at_its_timeout_it_leaves_the_fallback(home):
+    # The cache's name leads to a host that accepts and says nothing.
+    home.cache.start("nc", "-lk", "9999")
+    machine = Machine(home)
+    machine.run("systemctl is-system-running --wait", seconds=120)
+    machine.run("""mkdir -p /run/systemd/system/cache-resolver.service.d
+        printf '[Service]\nTimeoutStartSec=1s\nRestart=no\n' \\
+            >/run/systemd/system/cache-resolver.service.d/timeout.conf
+        systemctl stop cache-resolver-watch.service
+        rm -f /run/cache-resolver/*
+        systemctl daemon-reload""")
+    machine.run("systemctl restart cache-resolver.service", check=False)
+    assert "timeout" in machine.run("systemctl show -P Result cache-resolver.service")
+    assert "substituters = https://cache.nixos.org" in machine.run("cat /run/cache-resolver/nix.conf")
+
+
+def test_roaming(home, away, binary_cache):
+    serve_both(home, binary_cache)
+    serve_both(away, binary_cache)
+    paths, _, public = binary_cache
+    machine = Machine(home)
+    machine.run("systemctl is-system-running --wait", seconds=120)
+    configure(machine, public)
+    assert fetch(machine, paths[0]) == CACHE
+    build = machine.begin(
+        "setpriv --reuid=nobody --regid=nix-users --clear-groups env HOME=/tmp NIX_REMOTE=daemon nix-build --no-out-link"
+        " --option substitute false -E 'derivation { name = \"slow\"; system = builtins.currentSystem;"
+        " builder = \"/bin/sh\"; args = [ \"-c\" \"/bin/sleep 60; echo done > $out\" ]; }'")
+    machine.wait_for("pgrep -f '[s]leep 60'")
+
+    machine.move(away)
+    machine.wait_for("! grep -q waterbug /run/cache-resolver/nix.conf")
+    wait_for_daemon(machine)
+    assert fetch(machine, paths[1]) == UPSTREAM
+
+    machine.move(home)
+    machine.wait_for("grep -q waterbug /run/cache-resolver/nix.conf")
+    wait_for_daemon(machine)
+    assert fetch(machine, paths[2]) == CACHE
+
+    # The build that has seen the daemon restarted twice.
+    machine.run("pgrep -f '[s]leep 60'")
+    code, said = machine.end(build, 120)
+    assert code == 0 and "-slow" in said, said
+
+    # The cache moves to another address.
+    home.cache.stop(home.cache.nginx)
+    other = home.host("other", 143)
+    serve(other, binary_cache, 41)
+    home.router.stop(home.router.processes[0])
+    home.serve_names("10.77.0.143")
+    machine.wait_for("grep -q 10.77.0.143 /run/cache-resolver/waterbug-ip", CHECK_INTERVAL + 20)
+    wait_for_daemon(machine)
+    assert fetch(machine, paths[3]) == CACHE.replace("141", "143")
