@@ -112,6 +112,12 @@ class Host:
         if self.address:
             self.add_address(self.address)
 
+    def move(self, to):
+        """Plugs the host's cable into another LAN's switch; its addresses stay."""
+        self.lan.in_switch("ip", "link", "set", self.port, "netns", to.switch)
+        to.in_switch("ip", "link", "set", self.port, "master", "lan", "up")
+        self.lan = to
+
     def add_address(self, address):
         """Adds an IPv4 address of the LAN."""
         self.run("ip", "address", "add", f"{address}/{self.prefix_length}", "brd", "+", "dev", "eth0")

@@ -1,8 +1,12 @@
 """Real Nix with the nix.conf that was written."""
 
 import pathlib
+import shutil
+import time
 
 import pytest
+
+from lan import Lan, PROGRAM, PYTHON, sh, wait_until
 
 PRIORITIES = {"cache": 41, "upstream": 40}
 
@@ -10,7 +14,6 @@ PRIORITIES = {"cache": 41, "upstream": 40}
 @pytest.fixture(scope="module")
 def binary_cache(tmp_path_factory):
     """A signed store path in a binary cache: its path, the cache's directory and the public key."""
-    from lan import sh
     directory = tmp_path_factory.mktemp("binary-cache")
     nix = ("nix", "--extra-experimental-features", "nix-command")
     secret = directory / "secret"
@@ -33,17 +36,11 @@ def network(lan, client, binary_cache):
     for number, (name, priority) in enumerate(PRIORITIES.items(), start=141):
         host = hosts[name] = lan.host(name, number)
         root = host.directory / "cache"
-        sh_copy(content, root)
+        shutil.copytree(content, root)
         (root / "nix-cache-info").write_text(
             f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
         host.serve_cache(root)
     return client, hosts["cache"], hosts["upstream"], path, public
-
-
-def sh_copy(source, target):
-    """Copies a tree."""
-    import shutil
-    shutil.copytree(source, target)
 
 
 def realise(client, path, public, nix_conf):
@@ -100,3 +97,64 @@ def test_the_upstream_serves_when_ours_dies_after_the_choice(network):
     cache.stop(cache.nginx)
     log = realise(client, path, public, client.directory / "out/nix.conf")
     assert f"from '{upstream_url(upstream)}'" in log
+
+
+def spoil(cache, script):
+    """Has something else answer where the cache was."""
+    cache.stop(cache.nginx)
+    cache.start(PYTHON, "-c", "import http.server, pathlib, sys\n"
+                "class Handler(http.server.BaseHTTPRequestHandler):\n"
+                f"    def do_GET(self):\n        {script}\n"
+                "http.server.ThreadingHTTPServer(('', 9999), Handler).serve_forever()")
+    cache.wait_for_port(9999, "t")
+
+
+def test_the_upstream_serves_when_ours_answers_500(network):
+    client, cache, upstream, path, public = network
+    cache.announce_by_avahi()
+    client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
+    spoil(cache, "self.send_error(500)")
+    log = realise(client, path, public, client.directory / "out/nix.conf")
+    assert f"from '{upstream_url(upstream)}'" in log
+
+
+def test_the_upstream_serves_when_ours_breaks_off(network):
+    client, cache, upstream, path, public = network
+    cache.announce_by_avahi()
+    client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
+    # Everything is right but NARs, of which it sends one half.
+    root = cache.directory / "cache"
+    spoil(cache, f"body = pathlib.Path('{root}', self.path.removeprefix('/system/')).read_bytes();"
+                 " self.send_response(200); self.send_header('Content-Length', len(body));"
+                 " self.end_headers();"
+                 " self.wfile.write(body[:len(body) // 2] if '/nar/' in self.path else body)")
+    log = realise(client, path, public, client.directory / "out/nix.conf")
+    assert f"from 'http://{cache.address}" in log and f"from '{upstream_url(upstream)}'" in log
+
+
+def test_after_a_move_nix_hardly_waits(lan, network):
+    """The first fetch in a network without the cache, compared with two static substituters."""
+    client, cache, upstream, path, public = network
+    client.write_etc("hosts", f"{cache.address} waterbug.lan\n")
+    out, once, static = (client.directory / name for name in ("out", "once", "static.conf"))
+    options = ("--upstream", upstream_url(upstream))
+    # Where nothing watches, the units have Nix give up sooner (initrd/systemd, nix/module.nix).
+    client.resolve("--output-dir", once, "--setting", "download-attempts=2", *options)
+    client.start(PROGRAM, "--watch", "--output-dir", out, *options)
+    wait_until(lambda: (out / "waterbug-ip").exists(), "not found at home")
+    static.write_text(
+        f"substituters = http://{cache.address}:9999/system {upstream_url(upstream)}\n")
+    with Lan() as away:
+        elsewhere = away.host("upstream", 142)
+        elsewhere.serve_cache(upstream.directory / "cache")
+        client.move(away)
+        wait_until(lambda: not (out / "waterbug-ip").exists(), "not noticed")
+        seconds = []
+        for nix_conf in (static, once / "nix.conf", out / "nix.conf"):
+            shutil.rmtree(client.directory / "nix", ignore_errors=True)
+            started = time.monotonic()
+            assert realise(client, path, public, nix_conf)
+            seconds.append(time.monotonic() - started)
+        client.move(lan)
+    print("static, without roaming, with roaming:", *(f"{s:.1f} s" for s in seconds))
+    assert seconds[1] <= seconds[0] / 2 and seconds[2] <= seconds[0] / 5, seconds

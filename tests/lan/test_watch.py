@@ -89,21 +89,14 @@ def asked_for(cache):
     return len((cache.directory / "nginx9999/access.log").read_text().splitlines())
 
 
-def move(host, to):
-    """Plugs the host's cable into another switch; its addresses stay."""
-    host.lan.in_switch("ip", "link", "set", host.port, "netns", to.switch)
-    to.in_switch("ip", "link", "set", host.port, "master", "lan", "up")
-    host.lan = to
-
-
 def test_the_files_follow_the_machine(home, cache, client, away):
     watcher = Watcher(client)
     watcher.wait_for(cache)
     for _ in range(2):
-        move(client, away)
+        client.move(away)
         # The address is the same here, and so are the gateway's and the DNS server's.
         watcher.wait_for(None)
-        move(client, home)
+        client.move(home)
         assert watcher.wait_for(cache) < MOVE_MAX
     assert watcher.process.poll() is None
 
@@ -112,10 +105,10 @@ def test_another_address_is_another_network(home, cache, client, away):
     watcher = Watcher(client)
     watcher.wait_for(cache)
     client.run("ip", "address", "flush", "dev", "eth0")
-    move(client, away)
+    client.move(away)
     client.run("ip", "address", "add", "10.77.0.77/24", "dev", "eth0")
     watcher.wait_for(None)
-    move(client, home)
+    client.move(home)
     assert watcher.wait_for(cache) < MOVE_MAX
 
 
@@ -175,7 +168,7 @@ def test_a_signal_leaves_a_decision_alone(home, cache, client, away):
     # And in the middle of a later search.
     watcher = Watcher(client)
     watcher.wait_until_idle()
-    move(client, away)
+    client.move(away)
     time.sleep(1.5 * SETTLE)
     os.kill(watcher.process.pid, signal.SIGINT)
     assert watcher.process.wait(5) == 0
@@ -187,7 +180,7 @@ def test_a_visited_network_is_not_swept(home, cache, client, away):
     watcher.wait_for(cache)
     watcher.wait_until_idle()
     sent = client.packets_sent()
-    move(client, away)
+    client.move(away)
     watcher.wait_for(None)
     watcher.wait_until_idle()
     assert client.packets_sent() - sent < 60
@@ -197,9 +190,9 @@ def test_unless_its_user_says_so(lan, cache, client, away):
     client.write_etc("resolv.conf", "nameserver 127.0.0.1\n")
     watcher = Watcher(client, "--methods", "sweep")
     watcher.wait_for(cache)
-    move(client, away)
+    client.move(away)
     watcher.wait_for(None)
-    move(client, lan)
+    client.move(lan)
     watcher.wait_for(cache)
 
 
@@ -234,7 +227,7 @@ def test_files_that_cannot_be_written_end_it(home, cache, client, away):
         wait_until(lambda: (full / "nix.conf").exists(), log.read_text())
         before = (full / "nix.conf").read_text()
         sh("mount", "-o", "remount,ro", full)
-        move(client, away)
+        client.move(away)
         assert process.wait(20) == 1
         assert "cannot write" in log.read_text()
         assert (full / "nix.conf").read_text() == before
