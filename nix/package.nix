@@ -1,0 +1,69 @@
+# The program as one static binary, with its units. Call it with pkgsStatic.callPackage.
+{
+  lib,
+  rustPlatform,
+  testers,
+  buildPackages,
+}:
+
+let
+  root = ../.;
+  cargo = builtins.fromTOML (builtins.readFile (root + "/Cargo.toml"));
+
+  cache-resolver = rustPlatform.buildRustPackage {
+    pname = cargo.package.name;
+    version = cargo.package.version;
+
+    src = lib.fileset.toSource {
+      inherit root;
+      fileset = lib.fileset.unions [
+        (root + "/Cargo.toml")
+        (root + "/Cargo.lock")
+        (root + "/src")
+        (root + "/tests/sim")
+        (root + "/tests/support")
+        (root + "/tests/cli.rs")
+        (root + "/tests/wire.rs")
+        (root + "/initrd/systemd")
+      ];
+    };
+    cargoLock.lockFile = root + "/Cargo.lock";
+
+    # Those that need nothing but a processor; the others are for `tests/run`.
+    cargoTestFlags = [
+      "--lib"
+      "--test=wire"
+      "--test=sim"
+    ];
+
+    postInstall = ''
+      units=$out/lib/systemd/system
+      for unit in cache-resolver.service cache-resolver-watch.service \
+          cache-resolver-nix.path cache-resolver-nix.service; do
+        install -D -m 644 "initrd/systemd/$unit" "$units/$unit"
+      done
+      substituteInPlace $units/cache-resolver.service $units/cache-resolver-watch.service \
+        --replace-fail ExecStart=cache-resolver "ExecStart=$out/bin/cache-resolver"
+      for unit in cache-resolver.service cache-resolver-watch.service; do
+        install -D -m 644 initrd/systemd/sandbox.conf "$units/$unit.d/sandbox.conf"
+      done
+      install -D -m 644 initrd/systemd/sysusers.conf $out/lib/sysusers.d/cache-resolver.conf
+    '';
+
+    passthru.tests = {
+      version = testers.testVersion { package = cache-resolver; };
+      modules = import ../tests/nix/check.nix { pkgs = buildPackages; };
+    };
+
+    meta = {
+      description = cargo.package.description;
+      license = lib.licenses.mit;
+      mainProgram = "cache-resolver";
+      platforms = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+    };
+  };
+in
+cache-resolver

@@ -1,0 +1,75 @@
+# Evaluates the modules: in NixOS, or with nixpkgs' `lib` and a stub of NixOS.
+#
+#   nixpkgs   path of a nixpkgs; or
+#   lib       path of a nixpkgs `lib`
+{
+  nixpkgs ? null,
+  lib ? nixpkgs + "/lib",
+  system ? "x86_64-linux",
+}@arguments:
+
+let
+  lib = import (arguments.lib or (nixpkgs + "/lib"));
+  build-cache = ../../nix/build-cache.nix;
+
+  inNixos =
+    modules:
+    import (nixpkgs + "/nixos/lib/eval-config.nix") {
+      inherit system;
+      modules = modules ++ [
+        build-cache
+        {
+          boot.isContainer = true;
+          system.stateVersion = "24.05";
+        }
+      ];
+    };
+
+  inStub =
+    modules:
+    lib.evalModules {
+      modules = modules ++ [
+        build-cache
+        ./stub.nix
+      ];
+      specialArgs = {
+        utils.escapeSystemdExecArgs = lib.concatMapStringsSep " " (word: "\"${word}\"");
+        pkgs.cache-resolver = {
+          type = "derivation";
+          name = "cache-resolver";
+          outPath = "/cache-resolver";
+          meta.mainProgram = "cache-resolver";
+        };
+      };
+    };
+
+  evaluateAll = if nixpkgs == null then inStub else inNixos;
+  evaluate = modules: (evaluateAll modules).config;
+  inherit (evaluateAll [ ]) options;
+  cases = import ./cases.nix { inherit lib evaluate options; };
+in
+{
+  passed = map (case: case.name) (lib.filter (case: case.good) cases);
+  failed = lib.filter (case: !case.good) cases;
+  # Each is to be refused; see errors.nix.
+  refused = lib.mapAttrs (
+    _: error:
+    let
+      config = evaluate [ error.module ];
+    in
+    builtins.deepSeq [ config.systemd.services.cache-resolver.serviceConfig.ExecStart ] true
+  ) (import ./errors.nix);
+  # Where there is a whole nixpkgs: that the package and its tests evaluate, too.
+  packages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
+    system:
+    let
+      overlaid = import nixpkgs {
+        inherit system;
+        overlays = [ (import ../../nix/overlay.nix) ];
+      };
+      inherit (import ../../nix { pkgs = import nixpkgs { inherit system; }; }) package;
+    in
+    assert overlaid.cache-resolver.drvPath == package.drvPath;
+    [ package.drvPath ] ++ lib.mapAttrsToList (_: test: test.drvPath) package.tests
+  );
+}
