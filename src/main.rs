@@ -260,11 +260,14 @@ fn zone_of(index: u32) -> String {
 
 /// What the host's own files say of the cache.
 fn read_known(config: &Config, log: &mut Log) -> Known {
-    let override_ = read_override(&config.override_file, config.port, &sys::interface_index)
-        .unwrap_or_else(|message| {
-            log.write(Level::Error, &message);
-            None
-        });
+    let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
+    let override_ = read_override(
+        &config.override_file,
+        credentials.as_deref(),
+        config.port,
+        &sys::interface_index,
+        &mut |problem| log.write(Level::Error, problem),
+    );
     let previous = config.output_dir.as_ref().and_then(|directory| {
         let path = output::address_path(directory, config.short_name());
         read_previous(&path, &sys::interface_index)

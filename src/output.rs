@@ -1,13 +1,14 @@
 //! The files that Nix and other programs read: rendered purely, replaced atomically.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::time::Duration;
 
 use crate::cli::Config;
 use crate::model::{Found, Outcome};
+use crate::sys;
 
 /// Who may read the files: everybody's Nix.
 const FILE_MODE: u32 = 0o644;
@@ -172,7 +173,7 @@ fn create_directory(directory: &str) -> io::Result<()> {
 
 /// Locks the directory itself, so that no lock file is left behind.
 fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<File> {
-    let file = File::open(directory)?;
+    let file = sys::open(directory)?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -212,12 +213,19 @@ fn is_right(path: &str, content: &str) -> bool {
         metadata.is_file()
             && metadata.permissions().mode() & 0o7777 == FILE_MODE
             && metadata.len() == content.len() as u64
-    }) && fs::read(path).is_ok_and(|bytes| bytes == content.as_bytes())
+    }) && read_file(path).is_ok_and(|bytes| bytes == content.as_bytes())
+}
+
+/// The content of a file.
+fn read_file(path: &str) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    sys::open(path)?.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Writes a new file and brings it to the disk.
 fn write_file(path: &str, content: &str) -> io::Result<()> {
-    let create = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    let create = || sys::create(path, FILE_MODE);
     let mut file = match create() {
         // The directory's lock is ours, so this was left by a run that died.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

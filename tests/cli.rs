@@ -216,6 +216,17 @@ fn a_server_that_hangs_costs_two_seconds() {
 }
 
 #[test]
+fn a_credential_is_an_override_too() {
+    let cache = cache();
+    let place = Place::new();
+    let credentials = place.path("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(format!("{credentials}/cache-resolver.override"), cache.to_string()).unwrap();
+    let output = place.command("").env("CREDENTIALS_DIRECTORY", &credentials).output().unwrap();
+    assert!(place.read("nix.conf").unwrap().contains(&cache.to_string()), "{}", log(&output));
+}
+
+#[test]
 fn rubbish_in_the_override_is_named_and_ignored() {
     for rubbish in ["", "waterbug.lan", "10.0.0.1:99999", "\u{0}", "10.0.0.1\n10.0.0.2\n"] {
         let place = Place::with_override(rubbish);

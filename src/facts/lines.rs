@@ -1,7 +1,8 @@
 //! Reads configuration files line by line in a few kilobytes of memory, however large they are.
 
-use std::fs::File;
 use std::io::{self, Read};
+
+use crate::sys;
 
 /// Bytes read at a time, and the longest line kept; longer ones are skipped whole.
 const LINE_MAX: usize = 4096;
@@ -13,7 +14,7 @@ const FILE_MAX: u64 = 32 << 20;
 /// # Errors
 /// Whatever opening or reading the file gives.
 pub fn for_each_line(path: &str, each: &mut dyn FnMut(&str)) -> io::Result<()> {
-    for_each_line_of(File::open(path)?.take(FILE_MAX), each)
+    for_each_line_of(sys::open(path)?.take(FILE_MAX), each)
 }
 
 /// The same for any source of bytes.

@@ -1,10 +1,10 @@
 //! The user's own word on where the cache is.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr};
 
 use super::{IndexOf, parse_scoped, socket_address};
+use crate::sys;
 
 /// Bytes of an override; the longest sensible one has about sixty.
 const OVERRIDE_MAX: u64 = 4096;
@@ -18,24 +18,81 @@ pub enum Override {
     None,
 }
 
-/// Reads the override file; `Ok(None)` when there is none.
-///
-/// # Errors
-/// A message for the log that names the file and the remedy.
-pub fn read_override(path: &str, port: u16, index_of: IndexOf) -> Result<Option<Override>, String> {
-    let mut content = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(OVERRIDE_MAX).read_to_end(&mut content));
-    let problem = match read {
-        Ok(_) => match parse_override(&content, port, index_of) {
-            Some(order) => return Ok(Some(order)),
-            None => "holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned(),
-        },
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
+/// The kernel's command line, `proc_cmdline(5)`.
+const COMMAND_LINE: &str = "/proc/cmdline";
+/// What the order is called there; the last one counts, as with the kernel's own parameters.
+const PARAMETER: &str = "cache-resolver.override=";
+/// QEMU's `-fw_cfg name=opt/cache-resolver/override,string=…`, from the module `qemu_fw_cfg`.
+const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/cache-resolver/override/raw";
+/// The credentials of the whole system, for those who start us without any of our own
+/// (systemd.exec(5), CREDENTIALS).
+const SYSTEM_CREDENTIALS: &str = "/run/credentials/@system";
+/// systemd's credential with the order.
+const CREDENTIAL: &str = "/cache-resolver.override";
+/// The same as [`FW_CFG`], which only root may read; our unit hands it on.
+const FW_CFG_CREDENTIAL: &str = "/cache-resolver.fw-cfg";
+
+/// The user's order: from the file at `path`, or else from the command line of the kernel, from
+/// QEMU, or from the directory of our `credentials`. What is no order is told to `complain`, with
+/// its place and the remedy, and passed over.
+pub fn read_override(
+    path: &str,
+    credentials: Option<&str>,
+    port: u16,
+    index_of: IndexOf,
+    complain: &mut dyn FnMut(&str),
+) -> Option<Override> {
+    let credentials = credentials.unwrap_or(SYSTEM_CREDENTIALS);
+    let handed_on = [credentials, FW_CFG_CREDENTIAL].concat();
+    let credential = [credentials, CREDENTIAL].concat();
+    for place in [path, COMMAND_LINE, FW_CFG, &handed_on, &credential] {
+        match read_order(place, place == path, port, index_of) {
+            Ok(None) => {}
+            Ok(order) => return order,
+            Err(problem) => {
+                complain(&format!("{place} {problem}; ignored: correct or remove it"));
+            }
         }
-        Err(error) => format!("cannot be read: {error}"),
-    };
-    Err(format!("{path} {problem}; ignored: correct or remove it"))
+    }
+    None
+}
+
+/// Reads the order at one place, if there is one; or what is wrong with it.
+fn read_order(
+    place: &str,
+    is_users: bool,
+    port: u16,
+    index_of: IndexOf,
+) -> Result<Option<Override>, String> {
+    let mut content = Vec::new();
+    match sys::open(place).and_then(|file| file.take(OVERRIDE_MAX).read_to_end(&mut content)) {
+        Ok(_) => {}
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+                // The credentials of a system are none of an ordinary user's business.
+                ErrorKind::PermissionDenied if !is_users => Ok(None),
+                _ => Err(format!("cannot be read: {error}")),
+            };
+        }
+    }
+    let order = if place == COMMAND_LINE { parameter(&content) } else { Some(&*content) };
+    match order {
+        None => Ok(None),
+        // Our unit hands on an empty credential where QEMU has nothing.
+        Some([]) if !is_users => Ok(None),
+        Some(order) => parse_override(order, port, index_of)
+            .map(Some)
+            .ok_or_else(|| "holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned()),
+    }
+}
+
+/// The order on the kernel's command line.
+fn parameter(command_line: &[u8]) -> Option<&[u8]> {
+    command_line
+        .split(u8::is_ascii_whitespace)
+        .rev()
+        .find_map(|word| word.strip_prefix(PARAMETER.as_bytes()))
 }
 
 /// Reads `IP`, `IP:PORT`, `[IPv6]:PORT` or `none`; blank lines and `#` comments may stand around.
@@ -122,5 +179,45 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
         assert_eq!(parse_override(b"\xff\xfe", 9999, &index_of), None);
+    }
+
+    #[test]
+    fn the_last_parameter_of_the_kernel_counts() {
+        let line =
+            b"root=/dev/vda cache-resolver.override=none quiet cache-resolver.override=10.0.2.2\n";
+        assert_eq!(parameter(line), Some(&b"10.0.2.2"[..]));
+        assert_eq!(parameter(b"x.cache-resolver.override=none cache-resolver.override"), None);
+        assert_eq!(parameter(b""), None);
+    }
+
+    #[test]
+    fn the_file_comes_first_and_nonsense_is_passed_over() {
+        let index_of = |_: &str| None;
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let read = || {
+            let mut complaints = Vec::new();
+            let credentials = path("");
+            let order = read_override(
+                &path("file"),
+                Some(credentials.trim_end_matches('/')),
+                9999,
+                &index_of,
+                &mut |complaint| complaints.push(complaint.to_owned()),
+            );
+            (order, complaints)
+        };
+        assert_eq!(read(), (None, vec![]));
+        std::fs::write(path("cache-resolver.override"), "10.0.0.3\n").unwrap();
+        std::fs::write(path("cache-resolver.fw-cfg"), "").unwrap();
+        assert_eq!(read().0, Some(Override::At("10.0.0.3:9999".parse().unwrap())));
+        std::fs::write(path("cache-resolver.fw-cfg"), "10.0.0.2").unwrap();
+        assert_eq!(read().0, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
+        std::fs::write(path("file"), "rubbish").unwrap();
+        let (order, complaints) = read();
+        assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
+        assert!(complaints.len() == 1 && complaints[0].contains("/file holds none of"));
+        std::fs::write(path("file"), "none").unwrap();
+        assert_eq!(read(), (Some(Override::None), vec![]));
     }
 }

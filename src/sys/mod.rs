@@ -7,6 +7,7 @@ mod allocator;
 pub use allocator::Allocator;
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -56,6 +57,32 @@ pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<(
 #[must_use]
 pub const fn pollfd(descriptor: RawFd, events: i16) -> libc::pollfd {
     libc::pollfd { fd: descriptor, events, revents: 0 }
+}
+
+/// Opens a file to read it.
+///
+/// # Errors
+/// Whatever open(2) gives.
+pub fn open(path: &str) -> io::Result<File> {
+    open_with(path, libc::O_RDONLY, 0)
+}
+
+/// Makes a file with `mode`, less the umask, to write it.
+///
+/// # Errors
+/// Whatever open(2) gives; `EEXIST` when it is there.
+pub fn create(path: &str, mode: libc::mode_t) -> io::Result<File> {
+    open_with(path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)
+}
+
+/// open(2). What std has for it brings the tables for escaping Unicode along, 3 KB.
+fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
+    let path = CString::new(path)?;
+    // SAFETY: the path is a C string, and the new descriptor has no other owner.
+    unsafe {
+        check(libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode))
+            .map(|descriptor| File::from_raw_fd(descriptor))
+    }
 }
 
 /// Turns SIGTERM and SIGINT into a descriptor that becomes readable.
