@@ -36,8 +36,8 @@ let
   optional = name: value: lib.optionals (value != null) (option name value);
   repeated = name: lib.concatMap (option name);
 
-  # What both units have in common.
-  options =
+  # What the units have in common.
+  arguments =
     option "host" cfg.host
     ++ option "port" cfg.port
     ++ option "path" cfg.path
@@ -72,9 +72,9 @@ let
     "sweep"
   ];
 
-  start = arguments: [
+  start = own: [
     ""
-    (utils.escapeSystemdExecArgs ([ (lib.getExe cfg.package) ] ++ arguments ++ options))
+    (utils.escapeSystemdExecArgs ([ (lib.getExe cfg.package) ] ++ own ++ cfg.arguments))
   ];
 in
 {
@@ -232,6 +232,14 @@ in
       type = types.listOf types.str;
       default = [ ];
       description = "More arguments; see `cache-resolver --help`.";
+    };
+
+    arguments = mkOption {
+      type = types.listOf types.str;
+      default = arguments;
+      readOnly = true;
+      internal = true;
+      description = "The command line of all units, less what is each one's own.";
     };
   };
 

@@ -5,4 +5,9 @@ rec {
   # myModules.services.buildCache, built on it
   buildCache = ./build-cache.nix;
   default = buildCache;
+  # boot.initrd.cache-resolver
+  initrd = ./initrd.nix;
+  # For installer images, and for those that are booted with kexec
+  iso = ./iso.nix;
+  kexec = ./kexec.nix;
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cache_resolver::cli::{self, Command, Config, Environment, Report};
-use cache_resolver::event_loop::{Clock, EventLoop};
+use cache_resolver::event_loop::{Clock, EventLoop, StillOpen};
 use cache_resolver::facts::{
     Known, Network, read_hosts, read_nameservers, read_override, read_previous,
 };
@@ -87,6 +87,8 @@ struct Ended {
     clock: Clock,
     /// What happened.
     timeline: Timeline,
+    /// To be closed when the files are written.
+    _open: Option<StillOpen>,
 }
 
 impl Run<'_> {
@@ -151,26 +153,27 @@ impl Run<'_> {
         self.config.methods = methods;
         let mut known = read_known(self.config, &mut self.log);
         known.previous = known.previous.or(self.previous);
-        let outcome = Search::new(self.config, &known, sys::random_seed())
+        let (outcome, open) = Search::new(self.config, &known, sys::random_seed())
             .map_err(|_| format!("--host '{}': not a domain name", self.config.host))
             .and_then(|mut search| {
                 let events = EventLoop::new(clock, self.config, &mut timeline, &mut self.log)?;
-                Ok(events.run(&mut search))
+                let (outcome, open) = events.run(&mut search);
+                Ok((outcome, Some(open)))
             })
             .unwrap_or_else(|message| {
                 self.log.write(Level::Error, &message);
-                Outcome::NotFound
+                (Outcome::NotFound, None)
             });
         if let Outcome::Found(Found { remote, .. }) = outcome {
             let scope = if let SocketAddr::V6(remote) = remote { remote.scope_id() } else { 0 };
             self.previous = Some((remote.ip(), scope));
         }
-        Ended { outcome, clock, timeline }
+        Ended { outcome, clock, timeline, _open: open }
     }
 
     /// Brings the files up to date, and tells what is new about it; false where they could not be
     /// written.
-    fn decide(&mut self, Ended { outcome, clock, timeline }: &Ended) -> bool {
+    fn decide(&mut self, Ended { outcome, clock, timeline, .. }: &Ended) -> bool {
         let ended = clock.now();
         let files = output::render(self.config, *outcome, &zone_of);
         let is_new = self.standing.as_ref() != Some(&files);

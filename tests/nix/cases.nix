@@ -75,10 +75,55 @@ let
   };
   readme = builtins.readFile ../../nix/README.md;
   undocumented = lib.filter (name: !has "| `${name}` |" readme) (
-    lib.filter (name: !lib.hasPrefix "_" name) (
+    lib.filter (name: !lib.hasPrefix "_" name && name != "arguments") (
       lib.attrNames (options.services.cache-resolver // options.myModules.services.buildCache)
     )
   );
+  # Stages 1 are NixOS's own; stub.nix has none.
+  inStage1 =
+    module:
+    configuration {
+      imports = [
+        ../../nix/initrd.nix
+        module
+      ];
+      boot.isContainer = lib.mkForce false;
+      boot.initrd.cache-resolver.enable = true;
+      services.cache-resolver.host = "hive.lan";
+    };
+  withSystemd = inStage1 {
+    boot.initrd.systemd.enable = true;
+    boot.initrd.systemd.network.enable = true;
+  };
+  withScript = inStage1 {
+    boot.initrd.systemd.enable = false;
+    boot.initrd.network.enable = true;
+  };
+  withoutNetwork = inStage1 { boot.initrd.systemd.enable = true; };
+  stage1Cases = [
+    (case "stage 1, systemd: the service, and the program in the initrd"
+      withSystemd.boot.initrd.systemd.services.cache-resolver
+      (
+        has "hive.lan" (lib.last withSystemd.boot.initrd.systemd.services.cache-resolver.serviceConfig.ExecStart)
+        && withSystemd.boot.initrd.systemd.services.cache-resolver.wantedBy == [ "initrd.target" ]
+        && lib.any (path: has "bin/cache-resolver" (toString path)) withSystemd.boot.initrd.systemd.storePaths
+        && lib.any (package: has "cache-resolver-stage1" package.name) withSystemd.boot.initrd.systemd.packages
+      )
+    )
+    (case "stage 1, script: the same" withScript.boot.initrd.network.postCommands (
+      has "hive.lan" withScript.boot.initrd.network.postCommands
+      && has "copy_bin_and_libs" withScript.boot.initrd.extraUtilsCommands
+    ))
+    (case "stage 1: a network is asked for" (failures withoutNetwork) (
+      lib.any (has "boot.initrd.network.enable") (failures withoutNetwork)
+      && !lib.any (has "boot.initrd.cache-resolver") (failures withSystemd ++ failures withScript)
+    ))
+  ];
+
+  kexec = configuration {
+    imports = [ ../../nix/kexec.nix ];
+    nix.settings.extra-substituters = [ "/" ];
+  };
   once = starts plain "cache-resolver";
   watching = starts plain "cache-resolver-watch";
   tunedOnce = starts tuned "cache-resolver";
@@ -222,5 +267,17 @@ in
     )
   )
 
+  (case "an installer image: no watcher, the upstream asked thrice, its own store kept"
+    (starts kexec "cache-resolver")
+    (
+      kexec.systemd.services.cache-resolver-watch.wantedBy == [ ]
+      && lib.elem "download-attempts=3" (values "setting" (starts kexec "cache-resolver"))
+      && values "upstream" (starts kexec "cache-resolver") == [
+        "https://cache.nixos.org/"
+        "/"
+      ]
+    )
+  )
   (case "every option stands in nix/README.md" undocumented (undocumented == [ ]))
 ]
+++ lib.optionals (options ? boot) stage1Cases

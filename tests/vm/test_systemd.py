@@ -175,13 +175,25 @@ def test_a_network_that_comes_late(home):
     machine.wait_for("systemctl is-active cache-resolver.service")
 
 
+@pytest.mark.parametrize("append, qemu", [
+    ("systemd.set_credential=cache-resolver.override:10.77.0.142:8080", ()),
+    ("", ("-fw_cfg", "name=opt/cache-resolver/override,string=10.77.0.142:8080")),
+], ids=["credential", "fw_cfg"])
+def test_an_order_reaches_the_unprivileged_unit(home, append, qemu):
+    home.cache.serve_cache()
+    home.upstream.serve_cache(port=8080)
+    machine = Machine(home, append=append, qemu=qemu)
+    machine.wait_for("grep -qs 10.77.0.142:8080 /run/cache-resolver/nix.conf", 120)
+    assert "by override" in journal(machine, "cache-resolver")
+
+
 def test_killed_at_its_timeout_it_leaves_the_fallback(home):
     # The cache's name leads to a host that accepts and says nothing.
     home.cache.start("nc", "-lk", "9999")
     machine = Machine(home)
     machine.run("systemctl is-system-running --wait", seconds=120)
     machine.run("""mkdir -p /run/systemd/system/cache-resolver.service.d
-        printf '[Service]\nTimeoutStartSec=1s\nRestart=no\n' \\
+        printf '[Service]\nTimeoutStartSec=3s\nRestart=no\n' \\
             >/run/systemd/system/cache-resolver.service.d/timeout.conf
         systemctl stop cache-resolver-watch.service
         rm -f /run/cache-resolver/*

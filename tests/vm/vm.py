@@ -14,7 +14,10 @@ from lan import REPOSITORY, sh, wait_until
 # Emulated: a boot takes half a minute here, and on a busy machine several times that.
 BOOT_SECONDS = 240
 IMAGES = pathlib.Path(os.environ.get("VM_IMAGES") or REPOSITORY / "target/vm")
+OVERLAY = REPOSITORY / "target/initrd/x86_64/cache-resolver.cpio.gz"
 COUNTER = itertools.count()
+OF_EVERY_MACHINE = ("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-nodefaults",
+                    "-no-user-config", "-no-reboot", "-display", "none")
 
 
 class Peer:
@@ -54,8 +57,7 @@ class Machine:
         with open(self.directory / "qemu", "w") as log:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", lan.switch, "qemu-system-x86_64",
-                 "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", memory,
-                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+                 *OF_EVERY_MACHINE, "-m", memory,
                  "-kernel", IMAGES / "kernel", "-initrd", IMAGES / initrd,
                  "-append", f"console=ttyS0 panic=-1 {append}",
                  "-serial", f"file:{self.log_path}",
@@ -143,6 +145,30 @@ class Machine:
         self.process.wait(10)
 
 
+def boot(host, initrd, append="", qemu=(), kernel=None, memory="256M", seconds=BOOT_SECONDS):
+    """Boots a machine in QEMU's user network on `host` until it switches itself off: its console."""
+    name = f"boot{next(COUNTER)}"
+    image, console = host.directory / f"{name}.initrd", host.directory / f"{name}.console"
+    with open(image, "wb") as file:
+        for part in initrd:
+            file.write(pathlib.Path(part).read_bytes())
+    process = host.start(
+        "qemu-system-x86_64", *OF_EVERY_MACHINE, "-m", memory,
+        "-kernel", kernel or IMAGES / "kernel", "-initrd", image,
+        "-append", f"console=ttyS0 panic=-1 loglevel=4 {append}", "-serial", f"file:{console}",
+        # With IPv6 a machine that DHCP does not answer would still have an address.
+        "-netdev", "user,id=net,ipv6=off", "-device", "virtio-net-pci,netdev=net,romfile=", *qemu)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"still runs: {console.read_text(errors='replace')[-3000:]}") from None
+    finally:
+        host.stop(process)
+    return console.read_text(errors="replace").replace("\r", "")
+
+
 def build_images():
     """Makes what machines boot from."""
-    sh(REPOSITORY / "tests/vm/build-root", IMAGES)
+    for script in ("build-root", "build-minimal"):
+        sh(REPOSITORY / "tests/vm" / script, IMAGES)
+    sh(REPOSITORY / "initrd/build")

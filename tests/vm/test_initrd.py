@@ -1,0 +1,127 @@
+"""The overlay in the smallest initrd there is, in QEMU's user network: nothing is configured."""
+
+import re
+
+import pytest
+
+from lan import Lan
+from vm import IMAGES, OVERLAY, boot
+
+CACHE_INFO = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n"
+# What the program promises of such a machine, in milliseconds from its start.
+FOUND_MAX = 350
+NOT_FOUND_MAX = 4500
+
+
+@pytest.fixture
+def host():
+    """The host of the virtual machine: what listens on its loopback is 10.0.2.2 in there."""
+    with Lan() as lan:
+        yield lan.host("host")
+
+
+class Report:
+    """What the machine says of itself."""
+
+    def __init__(self, host, append="", qemu=(), parts=None, memory="256M"):
+        console = boot(host, parts or (IMAGES / "minimal.cpio", OVERLAY), append, qemu, memory=memory)
+        report = re.search(r"<report>\n(.*)</report>", console, re.DOTALL)
+        assert report, console[-3000:]
+        self.text = report[1]
+        self.status = int(re.search(r"^status (\d+)", self.text, re.MULTILINE)[1])
+        took = re.search(r"(?:in|\() ?([\d.]+) ms", self.text)
+        self.milliseconds = took and float(took[1])
+
+    @property
+    def names_cache(self):
+        """The substituter that was found."""
+        found = re.search(r"^substituters = (http:\S+)\?priority=30 https://cache.nixos.org$",
+                          self.text, re.MULTILINE)
+        return found and found[1]
+
+    @property
+    def is_fallback(self):
+        """Whether nix.conf is there and names nothing but the upstream."""
+        return "\nsubstituters = https://cache.nixos.org\n" in self.text
+
+    def logged(self, level, *words):
+        """Whether one line of the kernel's log, and one only, has these words, at this level."""
+        lines = [line for line in self.text.splitlines()
+                 if line.startswith("<") and all(word in line for word in words)]
+        # The facility is the kernel's or the user's.
+        return len(lines) == 1 and int(re.match(r"<(\d+)>", lines[0])[1]) % 8 == level
+
+
+def test_found_as_the_gateway_without_any_configuration(host):
+    host.serve_cache()
+    report = Report(host, "lacks=hurry")
+    assert report.names_cache == "http://10.0.2.2:9999/system", report.text
+    assert report.logged(5, "found at 10.0.2.2:9999 by gateway"), report.text
+    assert report.status == 0
+    # Whatever else this computer does is added to it: the best of three.
+    fastest = min(report.milliseconds, *(Report(host, "lacks=hurry").milliseconds for _ in range(2)))
+    print(f"found in {fastest:.0f} ms of the machine's time, emulated")
+    assert fastest <= FOUND_MAX
+
+
+def test_in_front_of_the_other_initrd_too(host):
+    host.serve_cache()
+    report = Report(host, parts=(OVERLAY, IMAGES / "minimal.cpio"))
+    assert report.names_cache == "http://10.0.2.2:9999/system", report.text
+
+
+def test_not_found_when_nothing_listens(host):
+    report = Report(host, "lacks=hurry")
+    assert report.is_fallback and report.status == 0, report.text
+    assert report.milliseconds <= NOT_FOUND_MAX
+
+
+CHANNELS = {
+    "command line": lambda order: (f"cache-resolver.override={order}", ()),
+    "fw_cfg": lambda order: ("", ("-fw_cfg", f"name=opt/cache-resolver/override,string={order}")),
+}
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_an_order_from_outside(host, channel):
+    host.serve_cache(port=8080)
+    append, qemu = CHANNELS[channel]("10.0.2.2:8080")
+    report = Report(host, append, qemu)
+    assert report.names_cache == "http://10.0.2.2:8080/system", report.text
+    assert report.logged(5, "by override")
+
+
+@pytest.mark.parametrize("order, outcome", [
+    ("none", "fallback"), ("10.0.2.77", "fallback"), ("[fd00::1]:9999", "fallback"),
+    ("waterbug", "discovered")])
+def test_what_orders_there_may_be(host, order, outcome):
+    host.serve_cache()
+    report = Report(host, f"cache-resolver.override={order}")
+    assert report.status == 0
+    if outcome == "fallback":
+        assert report.is_fallback, report.text
+    else:
+        assert report.names_cache == "http://10.0.2.2:9999/system", report.text
+        assert report.logged(3, "/proc/cmdline holds none of IP")
+
+
+@pytest.mark.parametrize("lacks, status, found", [
+    ("proc", 0, True), ("sys", 0, True), ("proc,sys", 0, True), ("fw_cfg", 0, True),
+    ("run", 0, True), ("waiting", 0, True), ("writing", 1, False), ("driver", 75, False),
+    ("dhcp", 75, False)])
+def test_what_a_machine_may_lack(host, lacks, status, found):
+    host.serve_cache()
+    report = Report(host, f"lacks={lacks}")
+    assert report.status == status, report.text
+    assert (report.names_cache == "http://10.0.2.2:9999/system") == found, report.text
+    if status == 75:
+        assert report.is_fallback and report.logged(5, "no network in time"), report.text
+    if status == 1:
+        assert report.logged(3, "cannot write /run/cache-resolver"), report.text
+
+
+def test_a_gateway_that_accepts_and_hangs(host):
+    host.start("nc", "-lk", "127.0.0.1", "9999")
+    report = Report(host)
+    assert report.is_fallback and report.status == 0, report.text
+    assert report.milliseconds <= 8000
