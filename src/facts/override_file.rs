@@ -79,8 +79,8 @@ fn read_order(
     let order = if place == COMMAND_LINE { parameter(&content) } else { Some(&*content) };
     match order {
         None => Ok(None),
-        // Our unit hands on an empty credential where QEMU has nothing.
-        Some([]) if !is_users => Ok(None),
+        // Where QEMU has nothing our unit hands on a comment: systemd has no empty credentials.
+        Some([] | [b'#', ..]) if !is_users => Ok(None),
         Some(order) => parse_override(order, port, index_of)
             .map(Some)
             .ok_or_else(|| "holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned()),
@@ -209,7 +209,7 @@ mod tests {
         };
         assert_eq!(read(), (None, vec![]));
         std::fs::write(path("cache-resolver.override"), "10.0.0.3\n").unwrap();
-        std::fs::write(path("cache-resolver.fw-cfg"), "").unwrap();
+        std::fs::write(path("cache-resolver.fw-cfg"), "# nothing").unwrap();
         assert_eq!(read().0, Some(Override::At("10.0.0.3:9999".parse().unwrap())));
         std::fs::write(path("cache-resolver.fw-cfg"), "10.0.0.2").unwrap();
         assert_eq!(read().0, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
