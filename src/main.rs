@@ -97,8 +97,10 @@ impl Run<'_> {
         let place = if self.config.watch { watch::read_place() } else { Network::default() };
         let ended = self.search(self.config.methods, clock);
         let outcome = ended.outcome;
+        let is_written = self.decide(&ended);
+        drop(ended);
         match outcome {
-            _ if !self.decide(&ended) => ExitCode::from(status::NOT_WRITTEN),
+            _ if !is_written => ExitCode::from(status::NOT_WRITTEN),
             Outcome::Interrupted => ExitCode::SUCCESS,
             _ if self.config.watch => self.watch(place),
             Outcome::NoNetwork => ExitCode::from(status::NO_NETWORK),

@@ -39,6 +39,22 @@ def wait_until(condition, what, seconds=READY_SECONDS):
         time.sleep(0.02)
 
 
+def make_binary_cache(directory, count=1):
+    """Signed store paths in a binary cache: the paths, the cache's directory, the public key."""
+    nix = ("nix", "--extra-experimental-features", "nix-command")
+    secret = directory / "secret"
+    secret.write_text(sh(*nix, "key", "generate-secret", "--key-name", "test-1").stdout)
+    public = sh(*nix, "key", "convert-secret-to-public", input=secret.read_text()).stdout.strip()
+    store, paths = f"local?root={directory}/store", []
+    for number in range(count):
+        content = directory / f"content{number}"
+        content.write_text(f"hello from path {number}\n" * 1000)
+        paths.append(sh(*nix, "store", "add-file", "--store", store, content).stdout.strip())
+    sh(*nix, "store", "sign", "--store", store, "--key-file", secret, *paths)
+    sh(*nix, "copy", "--from", store, "--to", f"file://{directory}/cache", *paths)
+    return paths, directory / "cache", public
+
+
 class Lan:
     """A bridge in a namespace of its own; `host()` plugs another host into it."""
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lan import Lan, PROGRAM, PYTHON, sh, wait_until
+from lan import Lan, PROGRAM, PYTHON, make_binary_cache, wait_until
 
 PRIORITIES = {"cache": 41, "upstream": 40}
 
@@ -14,18 +14,8 @@ PRIORITIES = {"cache": 41, "upstream": 40}
 @pytest.fixture(scope="module")
 def binary_cache(tmp_path_factory):
     """A signed store path in a binary cache: its path, the cache's directory and the public key."""
-    directory = tmp_path_factory.mktemp("binary-cache")
-    nix = ("nix", "--extra-experimental-features", "nix-command")
-    secret = directory / "secret"
-    secret.write_text(sh(*nix, "key", "generate-secret", "--key-name", "test-1").stdout)
-    public = sh(*nix, "key", "convert-secret-to-public", input=secret.read_text()).stdout
-    content = directory / "content"
-    content.write_text("hello from the cache\n" * 1000)
-    store = f"local?root={directory}/store"
-    path = sh(*nix, "store", "add-file", "--store", store, content).stdout.strip()
-    sh(*nix, "store", "sign", "--store", store, "--key-file", secret, path)
-    sh(*nix, "copy", "--from", store, "--to", f"file://{directory}/cache", path)
-    return path, directory / "cache", public
+    (path,), content, public = make_binary_cache(tmp_path_factory.mktemp("binary-cache"))
+    return path, content, public
 
 
 @pytest.fixture

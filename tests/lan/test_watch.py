@@ -71,6 +71,10 @@ class Watcher:
         text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE)[1])
 
+    def descriptors(self):
+        """How many descriptors it holds."""
+        return len(list(pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def stamp(self):
         """Which files there are: another inode or time is another file."""
         files = [self.directory / name for name in ("nix.conf", "waterbug-ip")]
@@ -191,6 +195,8 @@ def test_unless_its_user_says_so(lan, cache, client, away):
     client.write_etc("resolv.conf", "nameserver 127.0.0.1\n")
     watcher = Watcher(client, "--methods", "sweep")
     watcher.wait_for(cache)
+    watcher.wait_until_idle()
+    assert watcher.descriptors() == 5, "streams, signals, changes; no packet socket"
     client.move(away)
     watcher.wait_for(None)
     client.move(lan)

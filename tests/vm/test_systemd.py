@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lan import sh
+from lan import make_binary_cache, sh
 from vm import Machine
 
 UPSTREAM = "http://10.77.0.142:8080/system"  # not where a cache is looked for
@@ -29,19 +29,7 @@ def serve(host, binary_cache, priority, port=9999):
 @pytest.fixture(scope="module")
 def binary_cache(tmp_path_factory):
     """Signed store paths, a cache's directory with them, the public key."""
-    directory = tmp_path_factory.mktemp("binary-cache")
-    nix = ("nix", "--extra-experimental-features", "nix-command")
-    secret = directory / "secret"
-    secret.write_text(sh(*nix, "key", "generate-secret", "--key-name", "test-1").stdout)
-    public = sh(*nix, "key", "convert-secret-to-public", input=secret.read_text()).stdout.strip()
-    store, paths = f"local?root={directory}/store", []
-    for number in range(4):
-        (directory / f"content{number}").write_text(f"path {number}\n" * 1000)
-        paths.append(sh(*nix, "store", "add-file", "--store", store,
-                        directory / f"content{number}").stdout.strip())
-    sh(*nix, "store", "sign", "--store", store, "--key-file", secret, *paths)
-    sh(*nix, "copy", "--from", store, "--to", f"file://{directory}/cache", *paths)
-    return paths, directory / "cache", public
+    return make_binary_cache(tmp_path_factory.mktemp("binary-cache"), 4)
 
 
 def serve_both(lan, binary_cache):
