@@ -78,12 +78,13 @@ def journal(machine, *units):
 def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
     serve_both(home, binary_cache)
     machine = Machine(home)
-    machine.run("systemctl is-system-running --wait", seconds=120)
+    machine.run("systemctl is-system-running --wait", check=False, seconds=120)
 
-    # Before the daemon, which need not be restarted for it.
+    # Before the daemon. Whether its path unit sees the new file before or after the daemon has read
+    # it, too, is a race; it restarts an idle daemon once at most.
     log = journal(machine, "cache-resolver", "nix-daemon")
     assert log.index("Finished cache-resolver.service") < log.index("Started nix-daemon.service")
-    assert log.count("Started nix-daemon.service") == 1
+    assert log.count("Started nix-daemon.service") <= 2
     assert "found at 10.77.0.141:9999 by dns" in log
 
     # The plan's own commands.
@@ -115,6 +116,14 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
         machine.run("systemctl restart cache-resolver.service")
     assert machine.run("stat -c '%i %y' /run/cache-resolver/*") == stamp
     assert machine.run("systemctl show -P MainPID nix-daemon.service") == daemon
+
+    # Whoever knocks at the daemon's socket starts both, in this order.
+    machine.run("systemctl stop nix-daemon.service cache-resolver.service; rm /run/cache-resolver/*")
+    assert fetch(machine, paths[2]) == CACHE
+    log = journal(machine, "cache-resolver", "nix-daemon")
+    assert log.rindex("Starting cache-resolver.service") > log.index("Started nix-daemon.service")
+    restarted = log[log.rindex("Starting cache-resolver.service"):]
+    assert restarted.index("Finished cache-resolver") < restarted.index("Started nix-daemon")
 
     # The cache is gone: the plan's second check.
     home.cache.stop(home.cache.nginx)
@@ -179,7 +188,7 @@ def test_killed_at_its_timeout_it_leaves_the_fallback(home):
     # The cache's name leads to a host that accepts and says nothing.
     home.cache.start("nc", "-lk", "9999")
     machine = Machine(home)
-    machine.run("systemctl is-system-running --wait", seconds=120)
+    machine.run("systemctl is-system-running --wait", check=False, seconds=120)
     machine.run("""mkdir -p /run/systemd/system/cache-resolver.service.d
         printf '[Service]\nTimeoutStartSec=3s\nRestart=no\n' \\
             >/run/systemd/system/cache-resolver.service.d/timeout.conf
@@ -196,7 +205,7 @@ def test_roaming(home, away, binary_cache):
     serve_both(away, binary_cache)
     paths, _, public = binary_cache
     machine = Machine(home)
-    machine.run("systemctl is-system-running --wait", seconds=120)
+    machine.run("systemctl is-system-running --wait", check=False, seconds=120)
     configure(machine, public)
     assert fetch(machine, paths[0]) == CACHE
     build = machine.begin(
