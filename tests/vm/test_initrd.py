@@ -4,13 +4,14 @@ import re
 
 import pytest
 
-from lan import Lan
+from lan import Lan, REPOSITORY, sh
 from vm import IMAGES, OVERLAY, boot
 
 CACHE_INFO = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n"
-# Milliseconds from the program's start. 350 and 4,500 are promised where the computer that emulates
-# has nothing else to do; what is printed shows them.
+# Bytes, and milliseconds from the program's start. 350 and 4,500 are promised where the computer that
+# emulates has nothing else to do; what is printed shows them.
 FOUND_MAX = 700
+OVERLAY_MAX = 96 * 1024
 NOT_FOUND_MAX = 6000
 
 
@@ -51,6 +52,13 @@ class Report:
                  if line.startswith("<") and all(word in line for word in words)]
         # The facility is the kernel's or the user's.
         return len(lines) == 1 and int(re.match(r"<(\d+)>", lines[0])[1]) % 8 == level
+
+
+def test_the_overlay_is_small_and_always_the_same():
+    first = OVERLAY.read_bytes()
+    sh(REPOSITORY / "initrd/build")
+    assert OVERLAY.read_bytes() == first
+    assert len(first) <= OVERLAY_MAX and len(first) % 4 == 0, "what stands behind it is found"
 
 
 def test_found_as_the_gateway_without_any_configuration(host):
