@@ -28,8 +28,9 @@ class Peer:
         self.socket.connect(str(path))
         self.file = self.socket.makefile("rwb")
 
-    def ask(self, request, seconds=60, **arguments):
-        """Asks, and returns the answer; events in between are not for us."""
+    def ask(self, request, seconds=60, expected=None, **arguments):
+        """Asks, and returns the answer; events in between are not for us, and nor, where a certain
+        answer is `expected`, are those that somebody before us did not wait for."""
         self.socket.settimeout(seconds)
         words = {"execute": request, "arguments": arguments}
         self.file.write(json.dumps(words).encode() + b"\n")
@@ -38,7 +39,7 @@ class Peer:
             answer = json.loads(self.file.readline())
             if "error" in answer:
                 raise RuntimeError(f"{request}: {answer['error']}")
-            if "return" in answer:
+            if "return" in answer and expected in (None, answer["return"]):
                 return answer["return"]
 
 
@@ -100,11 +101,12 @@ class Machine:
             if self.process.poll() is not None:
                 raise RuntimeError(f"QEMU has ended: {(self.directory / 'qemu').read_text()}")
             try:
-                self.agent = Peer(self.directory / "agent")
-                self.agent.ask("guest-sync", 2, id=1)
-                return True
+                agent, number = Peer(self.directory / "agent"), next(COUNTER)
+                agent.ask("guest-sync", 2, expected=number, id=number)
             except (TimeoutError, OSError):
                 return False
+            self.agent = agent
+            return True
         wait_until(answers, f"no agent: {self.console[-3000:]}", BOOT_SECONDS)
 
     def begin(self, command):
