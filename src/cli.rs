@@ -177,7 +177,7 @@ pub fn parse(
         report: Report::None,
         verbosity: Verbosity::Normal,
     };
-    let mut wants_all = false;
+    let mut has_said_how = false;
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(refuse_argument)? {
         let option = match argument {
@@ -200,7 +200,7 @@ pub fn parse(
                 let value = parser.value().map_err(refuse_argument)?;
                 let value = value.into_string().map_err(|_| format!("--{option}: not UTF-8"))?;
                 set_value(&mut config, &option, value)?;
-                wants_all |= matches!(option.as_str(), "methods" | "sweep");
+                has_said_how |= matches!(option.as_str(), "methods" | "sweep");
             }
             _ if option.len() == 1 => return Err(format!("unknown option -{option}")),
             _ => return Err(format!("unknown option --{option}")),
@@ -213,9 +213,10 @@ pub fn parse(
         config.override_file = format!("/etc/cache-resolver/{}-override", config.short_name());
     }
     // A laptop must not sweep every network that it visits, unless its user says so.
-    config.later_methods = match config.methods {
-        methods if wants_all => methods,
-        methods => methods.without(Origin::Ping).without(Origin::Sweep),
+    config.later_methods = if has_said_how {
+        config.methods
+    } else {
+        config.methods.without(Origin::Ping).without(Origin::Sweep)
     };
     Ok(Command::Run(Box::new(config)))
 }

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lan import PROGRAM, Lan
+from lan import PROGRAM
 from test_names import FALLBACK, assert_found, assert_not_found
 
 NOBODY = 65534

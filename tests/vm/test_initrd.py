@@ -7,7 +7,6 @@ import pytest
 from lan import Lan, REPOSITORY, sh
 from vm import IMAGES, OVERLAY, boot
 
-CACHE_INFO = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n"
 # Bytes, and milliseconds from the program's start. 350 and 4,500 are promised where the computer that
 # emulates has nothing else to do; what is printed shows them.
 FOUND_MAX = 700
