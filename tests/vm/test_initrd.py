@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lan import Lan, REPOSITORY, sh
-from vm import IMAGES, OVERLAY, boot
+from vm import ARCHITECTURES, boot, minimal
 
 # Bytes, and milliseconds from the program's start. 350 and 4,500 are promised where the computer that
 # emulates has nothing else to do; what is printed shows them.
@@ -24,8 +24,8 @@ def host():
 class Report:
     """What the machine says of itself."""
 
-    def __init__(self, host, append="", qemu=(), parts=None, memory="256M"):
-        console = boot(host, parts or (IMAGES / "minimal.cpio", OVERLAY), append, qemu, memory=memory)
+    def __init__(self, host, append="", qemu=(), parts=None, arch="x86_64"):
+        console = boot(host, parts or minimal(arch), append, qemu, arch=arch)
         report = re.search(r"<report>\n(.*)</report>", console, re.DOTALL)
         assert report, console[-3000:]
         self.text = report[1]
@@ -53,10 +53,12 @@ class Report:
         return len(lines) == 1 and int(re.match(r"<(\d+)>", lines[0])[1]) % 8 == level
 
 
-def test_the_overlay_is_small_and_always_the_same():
-    first = OVERLAY.read_bytes()
-    sh(REPOSITORY / "initrd/build")
-    assert OVERLAY.read_bytes() == first
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_overlay_is_small_and_always_the_same(arch):
+    overlay = minimal(arch)[1]
+    first = overlay.read_bytes()
+    sh(REPOSITORY / "initrd/build", arch)
+    assert overlay.read_bytes() == first
     assert len(first) <= OVERLAY_MAX and len(first) % 4 == 0, "what stands behind it is found"
 
 
@@ -70,9 +72,16 @@ def test_found_as_the_gateway_without_any_configuration(host):
     assert report.milliseconds <= FOUND_MAX
 
 
+def test_found_on_another_architecture(host):
+    host.serve_cache()
+    report = Report(host, arch="aarch64")
+    assert report.names_cache == "http://10.0.2.2:9999/system", report.text
+    assert report.logged(5, "found at 10.0.2.2:9999 by gateway"), report.text
+
+
 def test_in_front_of_the_other_initrd_too(host):
     host.serve_cache()
-    report = Report(host, parts=(OVERLAY, IMAGES / "minimal.cpio"))
+    report = Report(host, parts=reversed(minimal()))
     assert report.names_cache == "http://10.0.2.2:9999/system", report.text
 
 

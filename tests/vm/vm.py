@@ -14,10 +14,21 @@ from lan import REPOSITORY, sh, wait_until
 # Emulated: a boot takes half a minute here, and on a busy machine several times that.
 BOOT_SECONDS = 240
 IMAGES = pathlib.Path(os.environ.get("VM_IMAGES") or REPOSITORY / "target/vm")
-OVERLAY = REPOSITORY / "target/initrd/x86_64/cache-resolver.cpio.gz"
 COUNTER = itertools.count()
-OF_EVERY_MACHINE = ("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-nodefaults",
-                    "-no-user-config", "-no-reboot", "-display", "none")
+OF_EVERY_MACHINE = ("-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-no-user-config",
+                    "-no-reboot", "-display", "none")
+# What differs: QEMU's options, and the name of the console.
+ARCHITECTURES = {
+    "x86_64": (("-cpu", "max"), "ttyS0"),
+    # Without pauth-impdef half of the time goes into signing pointers.
+    "aarch64": (("-machine", "virt", "-cpu", "max,pauth-impdef=on"), "ttyAMA0"),
+}
+
+
+def minimal(arch="x86_64"):
+    """The smallest initrd, and our overlay for it."""
+    return (IMAGES / arch / "minimal.cpio",
+            REPOSITORY / "target/initrd" / arch / "cache-resolver.cpio.gz")
 
 
 class Peer:
@@ -58,8 +69,8 @@ class Machine:
         with open(self.directory / "qemu", "w") as log:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", lan.switch, "qemu-system-x86_64",
-                 *OF_EVERY_MACHINE, "-m", memory,
-                 "-kernel", IMAGES / "kernel", "-initrd", IMAGES / initrd,
+                 *OF_EVERY_MACHINE, *ARCHITECTURES["x86_64"][0], "-m", memory,
+                 "-kernel", IMAGES / "x86_64/kernel", "-initrd", IMAGES / initrd,
                  "-append", f"console=ttyS0 panic=-1 {append}",
                  "-serial", f"file:{self.log_path}",
                  "-netdev", f"tap,id=lan,ifname={self.port},script=no,downscript=no",
@@ -147,17 +158,18 @@ class Machine:
         self.process.wait(10)
 
 
-def boot(host, initrd, append="", qemu=(), kernel=None, memory="256M", seconds=BOOT_SECONDS):
+def boot(host, initrd, append="", qemu=(), memory="256M", arch="x86_64", seconds=BOOT_SECONDS):
     """Boots a machine in QEMU's user network on `host` until it switches itself off: its console."""
     name = f"boot{next(COUNTER)}"
     image, console = host.directory / f"{name}.initrd", host.directory / f"{name}.console"
     with open(image, "wb") as file:
         for part in initrd:
             file.write(pathlib.Path(part).read_bytes())
+    machine, terminal = ARCHITECTURES[arch]
     process = host.start(
-        "qemu-system-x86_64", *OF_EVERY_MACHINE, "-m", memory,
-        "-kernel", kernel or IMAGES / "kernel", "-initrd", image,
-        "-append", f"console=ttyS0 panic=-1 loglevel=4 {append}", "-serial", f"file:{console}",
+        f"qemu-system-{arch}", *OF_EVERY_MACHINE, *machine, "-m", memory,
+        "-kernel", IMAGES / arch / "kernel", "-initrd", image,
+        "-append", f"console={terminal} panic=-1 loglevel=4 {append}", "-serial", f"file:{console}",
         # With IPv6 a machine that DHCP does not answer would still have an address.
         "-netdev", "user,id=net,ipv6=off", "-device", "virtio-net-pci,netdev=net,romfile=", *qemu)
     try:
@@ -171,6 +183,7 @@ def boot(host, initrd, append="", qemu=(), kernel=None, memory="256M", seconds=B
 
 def build_images():
     """Makes what machines boot from."""
-    for script in ("build-root", "build-minimal"):
-        sh(REPOSITORY / "tests/vm" / script, IMAGES)
-    sh(REPOSITORY / "initrd/build")
+    sh(REPOSITORY / "tests/vm/build-root", IMAGES)
+    for arch in ARCHITECTURES:
+        sh(REPOSITORY / "tests/vm/build-minimal", IMAGES, arch)
+        sh(REPOSITORY / "initrd/build", arch)
