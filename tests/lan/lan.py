@@ -181,13 +181,15 @@ class Host:
 
     # The programs that our users run.
 
-    def serve_cache(self, root=None, port=9999, priority=41, extra=""):
-        """nginx with a binary cache at /system; returns the directory that it serves."""
-        if root is None:
-            root = self.directory / "cache"
-            root.mkdir(exist_ok=True)
-            (root / "nix-cache-info").write_text(
-                f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
+    def serve_cache(self, content=None, port=9999, priority=41, extra=""):
+        """nginx with a binary cache at /system, with the `content` of another or empty; returns the
+        directory that it serves."""
+        root = self.directory / f"cache{port}"
+        root.mkdir(exist_ok=True)
+        if content:
+            shutil.copytree(content, root, dirs_exist_ok=True)
+        (root / "nix-cache-info").write_text(
+            f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
         config = self.directory / f"nginx{port}.conf"
         work = self.directory / f"nginx{port}"
         work.mkdir(exist_ok=True)

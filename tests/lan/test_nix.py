@@ -25,11 +25,7 @@ def network(lan, client, binary_cache):
     hosts = {}
     for number, (name, priority) in enumerate(PRIORITIES.items(), start=141):
         host = hosts[name] = lan.host(name, number)
-        root = host.directory / "cache"
-        shutil.copytree(content, root)
-        (root / "nix-cache-info").write_text(
-            f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
-        host.serve_cache(root)
+        host.serve_cache(content, priority=priority)
     return client, hosts["cache"], hosts["upstream"], path, public
 
 
@@ -113,7 +109,7 @@ def test_the_upstream_serves_when_ours_breaks_off(network):
     cache.announce_by_avahi()
     client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
     # Everything is right but NARs, of which it sends one half.
-    root = cache.directory / "cache"
+    root = cache.directory / "cache9999"
     spoil(cache, f"body = pathlib.Path('{root}', self.path.removeprefix('/system/')).read_bytes();"
                  " self.send_response(200); self.send_header('Content-Length', len(body));"
                  " self.end_headers();"
@@ -122,9 +118,10 @@ def test_the_upstream_serves_when_ours_breaks_off(network):
     assert f"from 'http://{cache.address}" in log and f"from '{upstream_url(upstream)}'" in log
 
 
-def test_after_a_move_nix_hardly_waits(lan, network):
+def test_after_a_move_nix_hardly_waits(lan, network, binary_cache):
     """The first fetch in a network without the cache, compared with two static substituters."""
     client, cache, upstream, path, public = network
+    _, content, _ = binary_cache
     client.write_etc("hosts", f"{cache.address} waterbug.lan\n")
     out, once, static = (client.directory / name for name in ("out", "once", "static.conf"))
     options = ("--upstream", upstream_url(upstream))
@@ -136,7 +133,7 @@ def test_after_a_move_nix_hardly_waits(lan, network):
         f"substituters = http://{cache.address}:9999/system {upstream_url(upstream)}\n")
     with Lan() as away:
         elsewhere = away.host("upstream", 142)
-        elsewhere.serve_cache(upstream.directory / "cache")
+        elsewhere.serve_cache(content, priority=40)
         client.move(away)
         wait_until(lambda: not (out / "waterbug-ip").exists(), "not noticed")
         seconds = []

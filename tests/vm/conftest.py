@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lan"))
 
-from lan import Lan  # noqa: E402
+from lan import Lan, make_binary_cache  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,6 +15,19 @@ def images():
     """What machines boot from."""
     from vm import build_images
     build_images()
+
+
+@pytest.fixture(scope="session")
+def binary_cache(tmp_path_factory):
+    """Signed store paths, a cache's directory with them, the public key."""
+    return make_binary_cache(tmp_path_factory.mktemp("binary-cache"), 4)
+
+
+@pytest.fixture
+def host():
+    """The host of virtual machines in QEMU's user network: its loopback is 10.0.2.2 in there."""
+    with Lan() as lan:
+        yield lan.host("host")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lan import Lan, REPOSITORY, sh
+from lan import REPOSITORY, sh
 from vm import ARCHITECTURES, boot, minimal
 
 # Bytes, and milliseconds from the program's start. 350 and 4,500 are promised where the computer that
@@ -12,13 +12,6 @@ from vm import ARCHITECTURES, boot, minimal
 FOUND_MAX = 700
 OVERLAY_MAX = 96 * 1024
 NOT_FOUND_MAX = 6000
-
-
-@pytest.fixture
-def host():
-    """The host of the virtual machine: what listens on its loopback is 10.0.2.2 in there."""
-    with Lan() as lan:
-        yield lan.host("host")
 
 
 class Report:

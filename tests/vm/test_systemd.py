@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from lan import make_binary_cache, sh
 from vm import Machine
 
 UPSTREAM = "http://10.77.0.142:8080/system"  # not where a cache is looked for
@@ -16,44 +15,12 @@ RESTART_INTERVAL = 2
 CHECK_INTERVAL = 60
 
 
-def serve(host, binary_cache, priority, port=9999):
-    """nginx with the store paths of `binary_cache`."""
-    _, directory, _ = binary_cache
-    sh("cp", "-r", directory, host.directory / "cache")
-    root = host.directory / "cache"
-    (root / "nix-cache-info").write_text(
-        f"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n")
-    host.serve_cache(root, port)
-
-
-@pytest.fixture(scope="module")
-def binary_cache(tmp_path_factory):
-    """Signed store paths, a cache's directory with them, the public key."""
-    return make_binary_cache(tmp_path_factory.mktemp("binary-cache"), 4)
-
-
 def serve_both(lan, binary_cache):
     """Both caches of a LAN; Nix by itself prefers the upstream."""
-    serve(lan.upstream, binary_cache, 40, 8080)
+    _, content, _ = binary_cache
+    lan.upstream.serve_cache(content, port=8080, priority=40)
     if lan.cache:
-        serve(lan.cache, binary_cache, 41)
-
-
-def configure(machine, public):
-    """What the administrator of the machine writes: no access to cache.nixos.org here."""
-    machine.run(f"""
-        echo 'OPTIONS="--upstream {UPSTREAM}"' >/etc/default/cache-resolver
-        sed -i '1i substituters = {UPSTREAM}\nextra-trusted-public-keys = {public}' /etc/nix/nix.conf
-        systemctl restart cache-resolver.service cache-resolver-watch.service""")
-    machine.wait_for(f"grep -q {UPSTREAM} /run/cache-resolver/nix.conf")
-    wait_for_daemon(machine)
-
-
-def wait_for_daemon(machine):
-    """Waits until nix-daemon has read the nix.conf that there is now."""
-    machine.wait_for(
-        "[ $(stat -c %Y /run/cache-resolver/nix.conf) -le"
-        " $(stat -c %Y /proc/$(systemctl show -P MainPID nix-daemon.service)) ]")
+        lan.cache.serve_cache(content)
 
 
 def substituters(machine):
@@ -62,27 +29,14 @@ def substituters(machine):
     return re.search(r"^substituters = (.*)$", said, re.MULTILINE)[1]
 
 
-def fetch(machine, path):
-    """Has the daemon fetch a path for an ordinary user: from where."""
-    said = machine.run(
-        f"nix-store --delete {path} >/dev/null 2>&1;"
-        f" setpriv --reuid=nobody --regid=nix-users --clear-groups env HOME=/tmp NIX_REMOTE=daemon nix-store -r {path}")
-    return re.search(r"from '(.*)'", said)[1].removesuffix("?priority=30")
-
-
-def journal(machine, *units):
-    """The log of units, each line with its time since boot."""
-    return machine.run("journalctl -b -o short-monotonic " + " ".join(f"-u {u}" for u in units))
-
-
 def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
     serve_both(home, binary_cache)
     machine = Machine(home)
-    machine.run("systemctl is-system-running --wait", check=False, seconds=120)
+    machine.wait_for_boot()
 
     # Before the daemon. Whether its path unit sees the new file before or after the daemon has read
     # it, too, is a race; it restarts an idle daemon once at most.
-    log = journal(machine, "cache-resolver", "nix-daemon")
+    log = machine.journal("cache-resolver", "nix-daemon")
     assert log.index("Finished cache-resolver.service") < log.index("Started nix-daemon.service")
     assert log.count("Started nix-daemon.service") <= 2
     assert "found at 10.77.0.141:9999 by dns" in log
@@ -106,8 +60,8 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
 
     # Real Nix, an ordinary user, the daemon.
     paths, _, public = binary_cache
-    configure(machine, public)
-    assert fetch(machine, paths[0]) == CACHE
+    machine.configure(public, UPSTREAM)
+    assert machine.fetch(paths[0]) == CACHE
 
     # Again and again: nothing is rewritten, nobody restarted.
     daemon = machine.run("systemctl show -P MainPID nix-daemon.service")
@@ -119,8 +73,8 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
 
     # Whoever knocks at the daemon's socket starts both, in this order.
     machine.run("systemctl stop nix-daemon.service cache-resolver.service; rm /run/cache-resolver/*")
-    assert fetch(machine, paths[2]) == CACHE
-    log = journal(machine, "cache-resolver", "nix-daemon")
+    assert machine.fetch(paths[2]) == CACHE
+    log = machine.journal("cache-resolver", "nix-daemon")
     assert log.rindex("Starting cache-resolver.service") > log.index("Started nix-daemon.service")
     restarted = log[log.rindex("Starting cache-resolver.service"):]
     assert restarted.index("Finished cache-resolver") < restarted.index("Started nix-daemon")
@@ -132,8 +86,8 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
     assert UPSTREAM in machine.run(
         "cat /run/cache-resolver/nix.conf | grep -v waterbug | grep substituters")
     assert "waterbug" not in machine.run("cat /run/cache-resolver/nix.conf")
-    wait_for_daemon(machine)
-    assert fetch(machine, paths[1]) == UPSTREAM
+    machine.wait_for_daemon()
+    assert machine.fetch(paths[1]) == UPSTREAM
 
     # The static configuration, for comparison.
     machine.run("sed -i '/^!include/d; s|^substituters = |&http://waterbug.lan:9999/system |'"
@@ -146,7 +100,7 @@ def test_a_network_that_comes_late(home):
     machine = Machine(home, plugged=False)
     # Never: the fallback is there, and Nix does not wait for more than the unit may take.
     machine.wait_for("systemctl is-active nix-daemon.service")
-    log = journal(machine, "cache-resolver", "nix-daemon")
+    log = machine.journal("cache-resolver", "nix-daemon")
     started, finished = (float(re.search(rf"\[ *([\d.]+)\] .*: {what}", log)[1])
                          for what in ("Starting cache-resolver", "Started nix-daemon"))
     assert finished - started < UNIT_TIMEOUT + 5
@@ -155,7 +109,7 @@ def test_a_network_that_comes_late(home):
     time.sleep(20)
     machine.set_link(True)
     machine.wait_for("grep -qs 10.77.0.141 /run/cache-resolver/waterbug-ip", 20)
-    wait_for_daemon(machine)
+    machine.wait_for_daemon()
 
     # Without the watcher the unit itself tries again.
     machine.set_link(False)
@@ -181,12 +135,12 @@ def test_an_order_reaches_the_unprivileged_unit(home, append, qemu):
     home.upstream.serve_cache(port=8080)
     machine = Machine(home, append=append, qemu=qemu)
     machine.wait_for("grep -qs 10.77.0.142:8080 /run/cache-resolver/nix.conf", 120)
-    assert "by override" in journal(machine, "cache-resolver")
+    assert "by override" in machine.journal("cache-resolver")
 
 
 def test_killed_at_its_timeout_it_leaves_the_fallback(home):
     machine = Machine(home)
-    machine.run("systemctl is-system-running --wait", check=False, seconds=120)
+    machine.wait_for_boot()
     # A name server that says nothing: that takes four seconds.
     home.router.drop_by_default()
     machine.run("""mkdir -p /run/systemd/system/cache-resolver.service.d
@@ -197,7 +151,7 @@ def test_killed_at_its_timeout_it_leaves_the_fallback(home):
         systemctl daemon-reload""")
     machine.run("systemctl restart cache-resolver.service", check=False)
     # The log, for a restarted daemon may have started it again.
-    log = journal(machine, "cache-resolver")
+    log = machine.journal("cache-resolver")
     assert "Failed with result 'timeout'" in log and "stopped after" in log
     assert "substituters = https://cache.nixos.org" in machine.run("cat /run/cache-resolver/nix.conf")
 
@@ -205,11 +159,11 @@ def test_killed_at_its_timeout_it_leaves_the_fallback(home):
 def test_roaming(home, away, binary_cache):
     serve_both(home, binary_cache)
     serve_both(away, binary_cache)
-    paths, _, public = binary_cache
+    paths, content, public = binary_cache
     machine = Machine(home)
-    machine.run("systemctl is-system-running --wait", check=False, seconds=120)
-    configure(machine, public)
-    assert fetch(machine, paths[0]) == CACHE
+    machine.wait_for_boot()
+    machine.configure(public, UPSTREAM)
+    assert machine.fetch(paths[0]) == CACHE
     build = machine.begin(
         "setpriv --reuid=nobody --regid=nix-users --clear-groups env HOME=/tmp NIX_REMOTE=daemon nix-build --no-out-link"
         " --option substitute false -E 'derivation { name = \"slow\"; system = builtins.currentSystem;"
@@ -218,13 +172,13 @@ def test_roaming(home, away, binary_cache):
 
     machine.move(away)
     machine.wait_for("! grep -q waterbug /run/cache-resolver/nix.conf")
-    wait_for_daemon(machine)
-    assert fetch(machine, paths[1]) == UPSTREAM
+    machine.wait_for_daemon()
+    assert machine.fetch(paths[1]) == UPSTREAM
 
     machine.move(home)
     machine.wait_for("grep -q waterbug /run/cache-resolver/nix.conf")
-    wait_for_daemon(machine)
-    assert fetch(machine, paths[2]) == CACHE
+    machine.wait_for_daemon()
+    assert machine.fetch(paths[2]) == CACHE
 
     # The build that has seen the daemon restarted twice.
     machine.run("pgrep -f '[s]leep 60'")
@@ -234,9 +188,9 @@ def test_roaming(home, away, binary_cache):
     # The cache moves to another address.
     home.cache.stop(home.cache.nginx)
     other = home.host("other", 143)
-    serve(other, binary_cache, 41)
+    other.serve_cache(content)
     home.router.stop(home.router.processes[0])
     home.serve_names("10.77.0.143")
     machine.wait_for("grep -q 10.77.0.143 /run/cache-resolver/waterbug-ip", CHECK_INTERVAL + 20)
-    wait_for_daemon(machine)
-    assert fetch(machine, paths[3]) == CACHE.replace("141", "143")
+    machine.wait_for_daemon()
+    assert machine.fetch(paths[3]) == CACHE.replace("141", "143")

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import time
@@ -54,26 +55,41 @@ class Peer:
                 return answer["return"]
 
 
-class Machine:
-    """A virtual machine that boots at once; its only network card is plugged into `lan`."""
+def join(directory, parts):
+    """An initrd of these archives, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    path = directory / f"initrd{next(COUNTER)}"
+    with open(path, "wb") as file:
+        for part in parts:
+            file.write(pathlib.Path(part).read_bytes())
+    return path
 
-    def __init__(self, lan, name="vm", append="", initrd="debian.cpio", plugged=True, memory="1200M",
-                 qemu=()):
+
+class Machine:
+    """A virtual machine that boots at once; its only network card is plugged into `lan`, or, where
+    there is a `host`, into QEMU's user network there."""
+
+    def __init__(self, lan, name="vm", append="", initrd=(IMAGES / "debian.cpio",), plugged=True,
+                 memory="1200M", qemu=(), host=None):
         self.lan = lan
         self.directory = lan.directory / name
         self.directory.mkdir()
         self.log_path = self.directory / "console"
-        self.port = f"t{os.getpid()}x{next(COUNTER)}"
-        lan.in_switch("ip", "tuntap", "add", "dev", self.port, "mode", "tap")
-        lan.in_switch("ip", "link", "set", self.port, "master", "lan", "up")
+        namespace, network = host and host.namespace, "user,ipv6=off"
+        if not host:
+            self.port = f"t{os.getpid()}x{next(COUNTER)}"
+            lan.in_switch("ip", "tuntap", "add", "dev", self.port, "mode", "tap")
+            lan.in_switch("ip", "link", "set", self.port, "master", "lan", "up")
+            namespace, network = lan.switch, f"tap,ifname={self.port},script=no,downscript=no"
         with open(self.directory / "qemu", "w") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", lan.switch, "qemu-system-x86_64",
+                ["ip", "netns", "exec", namespace, "qemu-system-x86_64",
                  *OF_EVERY_MACHINE, *ARCHITECTURES["x86_64"][0], "-m", memory,
-                 "-kernel", IMAGES / "x86_64/kernel", "-initrd", IMAGES / initrd,
+                 "-kernel", IMAGES / "x86_64/kernel", "-initrd", join(self.directory, initrd),
                  "-append", f"console=ttyS0 panic=-1 {append}",
                  "-serial", f"file:{self.log_path}",
-                 "-netdev", f"tap,id=lan,ifname={self.port},script=no,downscript=no",
+                 "-netdev", f"{network},id=lan",
                  "-device", "virtio-net-pci,netdev=lan,mac=52:54:00:00:00:50,romfile=",
                  "-device", "virtio-serial-pci",
                  "-chardev", f"socket,id=agent,path={self.directory}/agent,server=on,wait=off",
@@ -152,6 +168,37 @@ class Machine:
         wait_until(lambda: self.end(self.begin(command))[0] == 0, command, seconds)
         return time.monotonic() - started
 
+    def wait_for_boot(self):
+        """Waits until everything that belongs to the boot has been started, or has failed."""
+        self.run("systemctl is-system-running --wait", check=False, seconds=BOOT_SECONDS)
+
+    def configure(self, public, upstream):
+        """What the machine's administrator writes: cache.nixos.org is out of reach here."""
+        self.run(f"""
+            echo 'OPTIONS="--upstream {upstream}"' >/etc/default/cache-resolver
+            sed -i '1i substituters = {upstream}\nextra-trusted-public-keys = {public}' /etc/nix/nix.conf
+            systemctl restart cache-resolver.service cache-resolver-watch.service""")
+        self.wait_for(f"grep -q {upstream} /run/cache-resolver/nix.conf")
+        self.wait_for_daemon()
+
+    def wait_for_daemon(self):
+        """Waits until nix-daemon has read the nix.conf that there is now."""
+        self.wait_for(
+            "[ $(stat -c %Y /run/cache-resolver/nix.conf) -le"
+            " $(stat -c %Y /proc/$(systemctl show -P MainPID nix-daemon.service)) ]")
+
+    def fetch(self, path):
+        """Has the daemon fetch a store path for an ordinary user: from where."""
+        said = self.run(
+            f"nix-store --delete {path} >/dev/null 2>&1;"
+            " setpriv --reuid=nobody --regid=nix-users --clear-groups"
+            f" env HOME=/tmp NIX_REMOTE=daemon nix-store -r {path}")
+        return re.search(r"from '(.*)'", said)[1].removesuffix("?priority=30")
+
+    def journal(self, *units):
+        """The log of units, each line with its time since boot."""
+        return self.run("journalctl -b -o short-monotonic " + " ".join(f"-u {u}" for u in units))
+
     def close(self):
         """Switches it off."""
         self.process.terminate()
@@ -160,15 +207,11 @@ class Machine:
 
 def boot(host, initrd, append="", qemu=(), memory="256M", arch="x86_64", seconds=BOOT_SECONDS):
     """Boots a machine in QEMU's user network on `host` until it switches itself off: its console."""
-    name = f"boot{next(COUNTER)}"
-    image, console = host.directory / f"{name}.initrd", host.directory / f"{name}.console"
-    with open(image, "wb") as file:
-        for part in initrd:
-            file.write(pathlib.Path(part).read_bytes())
+    console = host.directory / f"console{next(COUNTER)}"
     machine, terminal = ARCHITECTURES[arch]
     process = host.start(
         f"qemu-system-{arch}", *OF_EVERY_MACHINE, *machine, "-m", memory,
-        "-kernel", IMAGES / arch / "kernel", "-initrd", image,
+        "-kernel", IMAGES / arch / "kernel", "-initrd", join(host.directory, initrd),
         "-append", f"console={terminal} panic=-1 loglevel=4 {append}", "-serial", f"file:{console}",
         # With IPv6 a machine that DHCP does not answer would still have an address.
         "-netdev", "user,id=net,ipv6=off", "-device", "virtio-net-pci,netdev=net,romfile=", *qemu)
