@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lan import REPOSITORY, sh
-from vm import ARCHITECTURES, boot, minimal
+from vm import ARCHITECTURES, IMAGES, boot, minimal
 
 # Bytes, and milliseconds from the program's start. 350 and 4,500 are promised where the computer that
 # emulates has nothing else to do; what is printed shows them.
@@ -17,8 +17,8 @@ NOT_FOUND_MAX = 6000
 class Report:
     """What the machine says of itself."""
 
-    def __init__(self, host, append="", qemu=(), parts=None, arch="x86_64"):
-        console = boot(host, parts or minimal(arch), append, qemu, arch=arch)
+    def __init__(self, host, append="", qemu=(), parts=None, arch="x86_64", memory="256M"):
+        console = boot(host, parts or minimal(arch), append, qemu, memory, arch)
         report = re.search(r"<report>\n(.*)</report>", console, re.DOTALL)
         assert report, console[-3000:]
         self.text = report[1]
@@ -68,6 +68,14 @@ def test_found_as_the_gateway_without_any_configuration(host):
 def test_found_on_another_architecture(host):
     host.serve_cache()
     report = Report(host, arch="aarch64")
+    assert report.names_cache == "http://10.0.2.2:9999/system", report.text
+    assert report.logged(5, "found at 10.0.2.2:9999 by gateway"), report.text
+
+
+def test_in_an_initrd_that_another_linux_boots_by_kexec(host):
+    host.serve_cache()
+    parts = (IMAGES / "x86_64/minimal.cpio", IMAGES / "x86_64/foreign.cpio")
+    report = Report(host, parts=parts, memory="512M")
     assert report.names_cache == "http://10.0.2.2:9999/system", report.text
     assert report.logged(5, "found at 10.0.2.2:9999 by gateway"), report.text
 

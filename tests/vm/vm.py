@@ -230,3 +230,4 @@ def build_images():
     for arch in ARCHITECTURES:
         sh(REPOSITORY / "tests/vm/build-minimal", IMAGES, arch)
         sh(REPOSITORY / "initrd/build", arch)
+    sh(REPOSITORY / "tests/vm/build-foreign", IMAGES)
