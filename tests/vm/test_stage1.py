@@ -14,6 +14,7 @@ DISK = ("-drive", f"if=virtio,format=raw,snapshot=on,file={IMAGES}/debian.ext4")
 @pytest.mark.parametrize("proxy", [True, False], ids=["proxy", "none"])
 def test_what_stage_1_finds_nix_uses_in_stage_2(host, binary_cache, proxy):
     paths, content, public = binary_cache
+    host.serve_dns("--address=/#/")
     host.serve_cache(content, port=8080, priority=40)
     if proxy:
         host.serve_cache(content)

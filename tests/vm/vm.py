@@ -230,4 +230,5 @@ def build_images():
     for arch in ARCHITECTURES:
         sh(REPOSITORY / "tests/vm/build-minimal", IMAGES, arch)
         sh(REPOSITORY / "initrd/build", arch)
-    sh(REPOSITORY / "tests/vm/build-foreign", IMAGES)
+    for script in ("build-foreign", "build-iso"):
+        sh(REPOSITORY / "tests/vm" / script, IMAGES)

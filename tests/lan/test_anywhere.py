@@ -1,0 +1,167 @@
+"""nix/anywhere and a target with a real sshd and Nix. What stands in for nixos-anywhere only copies."""
+
+import json
+import os
+import re
+
+import pytest
+
+from lan import REPOSITORY, make_binary_cache, sh
+
+ANYWHERE = REPOSITORY / "nix/anywhere"
+STANDS_IN = """#!/usr/bin/python3
+import json, os, re, subprocess, sys
+words = sys.argv[1:]
+with open("{log}", "a") as log:
+    print(json.dumps(words), file=log)
+phases = words[words.index("--phases") + 1].split(",")
+key = words[words.index("-i") + 1]
+if "kexec" in phases:
+    with open("{keys}", "ab") as keys:
+        keys.write(subprocess.run(["ssh-keygen", "-y", "-f", key], stdout=-1, check=True).stdout)
+    sys.exit({kexec_status})
+port = words[words.index("--ssh-port") + 1] if "--ssh-port" in words else "22"
+os.environ["NIX_SSHOPTS"] = f"-i {{key}} -p {{port}} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no"
+subprocess.run(["nix", "--extra-experimental-features", "nix-command", "copy", "--substitute-on-destination",
+    "--no-check-sigs", "--from", "{store}", "--to", "ssh://{address}?remote-store=local%3Froot=%2Fmnt",
+    "{path}"], check=True)
+"""
+
+
+class Installation:
+    """A computer, the target, and the cache, which the target's DNS server knows."""
+
+    def __init__(self, lan, directory):
+        self.directory = lan.directory
+        (self.path,), self.content, self.public = make_binary_cache(directory)
+        self.store = f"local?root={directory}/store"
+        router, self.cache = lan.host("router", 1), lan.host("cache", 141)
+        router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{self.cache.address}")
+        self.admin, self.target = lan.host("admin", 50), lan.host("target", 60)
+        self.target.write_etc("resolv.conf", f"nameserver {router.address}\n")
+        self.keys, self.log = self.directory / "authorized-keys", self.directory / "calls"
+        sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / "host-key")
+
+    def serve_ssh(self, port=22, prepare="true"):
+        """sshd on the target, with a home and a store of its own."""
+        config = self.directory / "sshd_config"
+        config.write_text(
+            f"Port {port}\nHostKey {self.directory}/host-key\nAuthorizedKeysFile {self.keys}\n"
+            f"StrictModes no\nUsePAM no\nPidFile none\nSetEnv TMPDIR={self.directory}/target/tmp\n")
+        # In the mount namespace of `ip netns exec`.
+        self.target.start(
+            "sh", "-ec", f"cd {self.directory}/target; mkdir -p root mnt run tmp;"
+            " for name in root mnt run; do mount --bind $name /$name; done;"
+            f" mkdir -p /run/sshd; {prepare}; exec $(command -v sshd) -D -e -f {config}")
+        self.target.wait_for_port(port, "t")
+
+    def run(self, *words, kexec_status=0):
+        """Runs nix/anywhere: what it said."""
+        tools = self.directory / "bin"
+        tools.mkdir()
+        (tools / "nixos-anywhere").write_text(STANDS_IN.format(
+            log=self.log, keys=self.keys, kexec_status=kexec_status, store=self.store, path=self.path,
+            address=self.target.address))
+        (tools / "nixos-anywhere").chmod(0o755)
+        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(self.directory)}
+        result = self.admin.run(ANYWHERE, *words, env=environment, check=False, timeout=120)
+        self.status, self.said = result.returncode, result.stderr
+
+    @property
+    def calls(self):
+        """What nixos-anywhere was called with, without the key that was made for it."""
+        calls = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [words[:at] + words[at + 2:] for words in calls for at in [words.index("-i")]]
+
+    @property
+    def is_installed(self):
+        """Whether the target has the store path."""
+        return (self.directory / "target/mnt").joinpath(*self.path.split("/")[1:]).exists()
+
+    @property
+    def fetched(self):
+        """The files of the closure that the target has taken from the cache."""
+        log = (self.cache.directory / "nginx9999/access.log").read_text()
+        return re.findall(rf"^{self.target.address} .*GET /system/(nar/\S+) .* 200 ", log, re.MULTILINE)
+
+
+@pytest.fixture
+def installation(lan, tmp_path):
+    """Everything but sshd and the cache's server."""
+    return Installation(lan, tmp_path)
+
+
+def test_the_closure_comes_from_the_cache(installation):
+    installation.cache.serve_cache(installation.content)
+    installation.serve_ssh()
+    installation.run("--flake", ".#a host", "--public-key", installation.public, "root@10.77.0.60")
+    assert installation.status == 0, installation.said
+    assert "found at 10.77.0.141:9999 by dns" in installation.said
+    assert installation.calls == [
+        ["--flake", ".#a host", "root@10.77.0.60", "--phases", "kexec"],
+        ["--flake", ".#a host", "root@10.77.0.60", "--phases", "disko,install,reboot"]]
+    assert installation.is_installed and len(installation.fetched) == 1
+    root = installation.directory / "target/root"
+    assert (root / ".config/nix/nix.conf").read_text() == (
+        f"!include /run/cache-resolver/nix.conf\nextra-trusted-public-keys = {installation.public}\n")
+
+
+def test_the_installers_nix_conf_keeps_its_lines_and_gets_ours_once(installation):
+    installation.cache.serve_cache(installation.content)
+    installation.serve_ssh()
+    nix_conf = installation.directory / "target/root/.config/nix/nix.conf"
+    nix_conf.parent.mkdir(parents=True)
+    nix_conf.write_text("extra-substituters = /\n!include /run/cache-resolver/nix.conf\nmax-jobs = 3")
+    installation.run("--target-host", "root@10.77.0.60", "--phases", "kexec", "--public-key", "a:b")
+    assert installation.status == 0, installation.said
+    assert nix_conf.read_text() == (
+        "extra-substituters = /\n!include /run/cache-resolver/nix.conf\nmax-jobs = 3\n"
+        "extra-trusted-public-keys = a:b\n")
+    assert [words[-1] for words in installation.calls] == ["kexec"]
+
+
+def test_after_kexec_ssh_has_another_port(installation):
+    installation.cache.serve_cache(installation.content)
+    installation.serve_ssh(2200)
+    installation.run("-p", "22222", "--post-kexec-ssh-port", "2200", "--public-key", installation.public,
+                     "nixos@10.77.0.60")
+    assert installation.status == 0, installation.said
+    first, second = installation.calls
+    assert "22222" in first and second[-4:] == ["--ssh-port", "2200", "--phases", "disko,install,reboot"]
+    assert len(installation.fetched) == 1
+
+
+@pytest.mark.parametrize("trouble, prepare", [
+    ("no cache", "true"), ("a full disk", "mount -t tmpfs -o size=4k tmpfs tmp"),
+    ("no right to execute", "mount -t tmpfs -o noexec tmpfs tmp"),
+    ("a home that is read-only", "mount -t tmpfs -o ro tmpfs /root"),
+    ("a read-only /run", "mount -o bind,remount,ro /run")])
+def test_whatever_goes_wrong_the_installation_goes_on(installation, trouble, prepare):
+    if trouble != "no cache":
+        installation.cache.serve_cache(installation.content)
+    installation.serve_ssh(prepare=prepare)
+    installation.run("--public-key", installation.public, "root@10.77.0.60")
+    assert installation.status == 0, installation.said
+    assert len(installation.calls) == 2 and installation.is_installed
+    assert trouble == "no cache" or "going on without" in installation.said
+
+
+def test_a_target_that_ssh_does_not_reach_is_left_to_nixos_anywhere(installation):
+    installation.run("root@10.77.0.60")
+    assert "going on without" in installation.said
+    assert [words[-1] for words in installation.calls] == ["kexec", "disko,install,reboot"]
+    assert installation.status != 0, "it was nixos-anywhere that failed"
+
+
+def test_when_kexec_fails_that_is_the_end(installation):
+    installation.run("root@10.77.0.60", kexec_status=7)
+    assert installation.status == 7 and len(installation.calls) == 1
+
+
+@pytest.mark.parametrize("words, complaint", [
+    ((), "whom to install on is missing"), (("root@10.77.0.60", "--flake"), "--flake needs a value"),
+    (("--chown", "/x"), "--chown needs a value")])
+def test_bad_usage(installation, words, complaint):
+    installation.run(*words)
+    assert installation.status == 2 and complaint in installation.said
+    assert not installation.log.exists()
