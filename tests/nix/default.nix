@@ -59,7 +59,7 @@ in
     in
     builtins.deepSeq [ config.systemd.services.cache-resolver.serviceConfig.ExecStart ] true
   ) (import ./errors.nix);
-  # Where there is a whole nixpkgs: that the package and its tests evaluate, too.
+  # Where there is a whole nixpkgs: that the packages and their tests evaluate, too.
   packages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
     system:
     let
@@ -67,9 +67,13 @@ in
         inherit system;
         overlays = [ (import ../../nix/overlay.nix) ];
       };
-      inherit (import ../../nix { pkgs = import nixpkgs { inherit system; }; }) package;
+      inherit (import ../../nix { pkgs = import nixpkgs { inherit system; }; }) package tools;
     in
     assert overlaid.cache-resolver.drvPath == package.drvPath;
-    [ package.drvPath ] ++ lib.mapAttrsToList (_: test: test.drvPath) package.tests
+    [
+      package.drvPath
+      tools.drvPath
+    ]
+    ++ lib.mapAttrsToList (_: test: test.drvPath) package.tests
   );
 }
