@@ -59,7 +59,24 @@ in
     in
     builtins.deepSeq [ config.systemd.services.cache-resolver.serviceConfig.ExecStart ] true
   ) (import ./errors.nix);
-  # Where there is a whole nixpkgs: that the packages and their tests evaluate, too.
+  # Where there is a whole nixpkgs: NixOS's installer image with our module, as in initrd/README.md.
+  installer =
+    let
+      inherit
+        (import (nixpkgs + "/nixos/lib/eval-config.nix") {
+          inherit system;
+          modules = [
+            (nixpkgs + "/nixos/modules/installer/cd-dvd/installation-cd-minimal.nix")
+            (import ../../nix/modules.nix).iso
+          ];
+        })
+        config
+        ;
+    in
+    assert lib.all (each: each.assertion) config.assertions;
+    assert lib.hasInfix "!include /run/cache-resolver/nix.conf" config.nix.extraOptions;
+    config.systemd.services.cache-resolver.wantedBy;
+  # And that the packages and their tests evaluate, too.
   packages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
     system:
     let

@@ -224,6 +224,40 @@ def boot(host, initrd, append="", qemu=(), memory="256M", arch="x86_64", seconds
     return console.read_text(errors="replace").replace("\r", "")
 
 
+class Report:
+    """What the smallest machine says of itself, after a boot in QEMU's user network."""
+
+    def __init__(self, host, append="", qemu=(), parts=None, arch="x86_64", memory="256M"):
+        console = boot(host, parts or minimal(arch), append, qemu, memory, arch)
+        report = re.search(r"<report>\n(.*)</report>", console, re.DOTALL)
+        assert report, console[-3000:]
+        self.text = report[1]
+        self.status = int(re.search(r"^status (\d+)", self.text, re.MULTILINE)[1])
+        took = re.search(r"(?:in|\() ?([\d.]+) ms", self.text)
+        self.milliseconds = took and float(took[1])
+        uptimes = re.search(r"^hook from ([\d.]*) to ([\d.]*)$", self.text, re.MULTILINE)
+        self.hook_milliseconds = uptimes[1] and 1000 * (float(uptimes[2]) - float(uptimes[1]))
+
+    @property
+    def names_cache(self):
+        """The substituter that was found."""
+        found = re.search(r"^substituters = (http:\S+)\?priority=30 https://cache.nixos.org$",
+                          self.text, re.MULTILINE)
+        return found and found[1]
+
+    @property
+    def is_fallback(self):
+        """Whether nix.conf is there and names nothing but the upstream."""
+        return "\nsubstituters = https://cache.nixos.org\n" in self.text
+
+    def logged(self, level, *words):
+        """Whether one line of the kernel's log, and one only, has these words, at this level."""
+        lines = [line for line in self.text.splitlines()
+                 if line.startswith("<") and all(word in line for word in words)]
+        # The facility is the kernel's or the user's.
+        return len(lines) == 1 and int(re.match(r"<(\d+)>", lines[0])[1]) % 8 == level
+
+
 def build_images():
     """Makes what machines boot from."""
     sh(REPOSITORY / "tests/vm/build-root", IMAGES)
