@@ -104,7 +104,8 @@ def test_a_network_that_comes_late(home):
     started, finished = (float(re.search(rf"\[ *([\d.]+)\] .*: {what}", log)[1])
                          for what in ("Starting cache-resolver", "Started nix-daemon"))
     assert finished - started < UNIT_TIMEOUT + 5
-    assert "no network in time" in log
+    # The latter where it is systemd's patience that has ended, in a machine that is very slow.
+    assert "no network in time" in log or "stopped after" in log
     assert "https://cache.nixos.org" == substituters(machine)
     time.sleep(20)
     machine.set_link(True)
@@ -128,8 +129,9 @@ def test_a_network_that_comes_late(home):
 
 @pytest.mark.parametrize("append, qemu", [
     ("systemd.set_credential=cache-resolver.override:10.77.0.142:8080", ()),
+    ("", ("-smbios", "type=11,value=io.systemd.credential:cache-resolver.override=10.77.0.142:8080")),
     ("", ("-fw_cfg", "name=opt/cache-resolver/override,string=10.77.0.142:8080")),
-], ids=["credential", "fw_cfg"])
+], ids=["credential", "SMBIOS", "fw_cfg"])
 def test_an_order_reaches_the_unprivileged_unit(home, append, qemu):
     home.cache.serve_cache()
     home.upstream.serve_cache(port=8080)
