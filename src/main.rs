@@ -211,7 +211,7 @@ impl Run<'_> {
         match output::replace(directory, self.config.short_name(), files, &mut wait) {
             Ok(()) if is_new => {
                 let path = output::nix_conf_path(directory);
-                self.log.write(Level::Info, &format!("wrote {path}"));
+                self.log.write(Level::Info, &format!("{path} is up to date"));
                 self.show(files);
                 true
             }

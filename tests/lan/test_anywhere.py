@@ -10,7 +10,7 @@ from lan import REPOSITORY, make_binary_cache, sh
 
 ANYWHERE = REPOSITORY / "nix/anywhere"
 STANDS_IN = """#!/usr/bin/python3
-import json, os, re, subprocess, sys
+import json, os, subprocess, sys
 words = sys.argv[1:]
 with open("{log}", "a") as log:
     print(json.dumps(words), file=log)

@@ -51,7 +51,7 @@ def test_in_an_initrd_that_another_linux_boots_by_kexec(host):
 
 def test_in_front_of_the_other_initrd_too(host):
     host.serve_cache()
-    report = Report(host, parts=reversed(minimal()))
+    report = Report(host, parts=minimal()[::-1])
     assert report.names_cache == "http://10.0.2.2:9999/system", report.text
 
 

@@ -21,7 +21,7 @@ class Fresh:
         self.host = lan.host("host", 50)
         self.host.write_etc("resolv.conf", f"nameserver {lan.router.address}\n")
         self.directory = self.host.directory
-        self.log, self.disk = self.directory / "log0", self.directory / "disk,1.qcow2"
+        self.disk = self.directory / "disk,1.qcow2"
         self.temporary, self.tools = self.directory / "tmp", self.directory / "bin"
         self.temporary.mkdir()
         self.tools.mkdir()
@@ -31,7 +31,7 @@ class Fresh:
         stands_in = self.tools / "nixos-anywhere"
         stands_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{self.directory}/words\n{installer}\n')
         stands_in.chmod(0o755)
-        # KVM hangs where there is none, and nobody may read what is in a home.
+        self.log = self.directory / f"log{len(self.host.processes)}"
         self.process = self.host.start(
             "env", f"PATH={self.tools}:{os.environ['PATH']}", f"TMPDIR={self.temporary}",
             REPOSITORY / "nix/vm-fresh", "--accelerator", "tcg", "--memory", "1500M", "--disk-size", "1G",
@@ -121,6 +121,7 @@ def test_the_machine_fetches_from_the_cache(lan, fresh, binary_cache):
     assert fresh.words == [
         "--flake", "/etc/nixos#griefling", "--ssh-port", "22222", "--extra-files", "/a b",
         "--phases", "disko,install", "root@127.0.0.1"]
+    assert "the proxy has ended" in fresh.said
     assert "switched off" not in fresh.said, "the machine had files to write"
     assert fresh.disk.exists()
 
@@ -184,7 +185,6 @@ def test_qemu_dies(fresh, stage):
 def test_something_else_has_the_port(lan, fresh):
     lan.cache.serve_cache()
     other = fresh.host.start("nc", "-lk", "127.0.0.1", "9999")
-    fresh.log = fresh.directory / "log1"
     fresh.start()
     fresh.wait_for("no proxy to the cache at 10.77.0.141:9999")
     assert "Address already in use" in fresh.said
@@ -197,7 +197,6 @@ def test_something_else_has_the_port(lan, fresh):
 
 def test_a_cache_on_this_computer_needs_no_proxy(fresh):
     fresh.host.serve_cache()
-    fresh.log = fresh.directory / "log1"
     fresh.start()
     fresh.wait_for("127.0.0.1:9999 leads to the cache already")
     fresh.process.terminate()
@@ -229,7 +228,6 @@ def test_a_disk_is_not_overwritten_unasked(fresh):
 def test_ssh_port_in_use(lan, fresh):
     lan.cache.serve_cache()
     other = fresh.host.start("nc", "-lk", "127.0.0.1", "22222")
-    fresh.log = fresh.directory / "log1"
     fresh.start()
     assert fresh.process.wait(30) == 1
     assert "QEMU has ended" in fresh.said and "22222" in fresh.said
