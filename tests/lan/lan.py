@@ -147,11 +147,13 @@ class Host:
         return sh("ip", "netns", "exec", self.namespace, *map(str, words), check=check, **options)
 
     def start(self, *words, **options):
-        """Starts a program on this host that runs until the LAN closes."""
-        log = open(self.directory / f"log{len(self.processes)}", "w")
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *map(str, words)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
+        """Starts a program on this host that runs until the LAN closes; what it says is in its `log`."""
+        path = self.directory / f"log{next(COUNTER)}"
+        with open(path, "w") as log:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *map(str, words)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
+        process.log = path
         self.processes.append(process)
         return process
 
@@ -205,6 +207,10 @@ class Host:
         self.wait_for_port(port, "t")
         return root
 
+    def requests(self, port=9999):
+        """What has been asked of the cache that this host serves: nginx's log, line by line."""
+        return (self.directory / f"nginx{port}/access.log").read_text().splitlines()
+
     def serve_dns(self, *options):
         """dnsmasq that knows only what the options say."""
         server = self.start(
@@ -238,8 +244,7 @@ class Host:
             "sh", "-c",
             f"mount -t tmpfs tmpfs /run && mkdir /run/avahi-daemon && exec avahi-daemon"
             f" --no-drop-root --no-chroot --no-rlimits -f {config}")
-        log = self.directory / f"log{len(self.processes) - 1}"
-        wait_until(lambda: "Server startup complete" in log.read_text(), "avahi")
+        wait_until(lambda: "Server startup complete" in process.log.read_text(), "avahi")
         return process
 
     def announce_by_zeroconf(self, name="waterbug"):
@@ -251,9 +256,8 @@ class Host:
             f"    port=9999, addresses=[socket.inet_aton('{self.address}')], server='{name}.local.'))\n"
             "print('ready', flush=True)\n"
             "threading.Event().wait()\n")
-        self.start(PYTHON, "-c", script)
-        log = self.directory / f"log{len(self.processes) - 1}"
-        wait_until(lambda: "ready" in log.read_text(), "zeroconf")
+        process = self.start(PYTHON, "-c", script)
+        wait_until(lambda: "ready" in process.log.read_text(), "zeroconf")
 
     def drop_by_default(self):
         """NixOS's default firewall: stateful, and drops what nobody asked for."""

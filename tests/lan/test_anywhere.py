@@ -80,9 +80,9 @@ class Installation:
 
     @property
     def fetched(self):
-        """The files of the closure that the target has taken from the cache."""
-        log = (self.cache.directory / "nginx9999/access.log").read_text()
-        return re.findall(rf"^{self.target.address} .*GET /system/(nar/\S+) .* 200 ", log, re.MULTILINE)
+        """The NARs of the closure that the target has taken from the cache."""
+        nar = re.compile(rf"{self.target.address} .*GET /system/nar/\S+ .* 200 ")
+        return [line for line in self.cache.requests() if nar.match(line)]
 
 
 @pytest.fixture

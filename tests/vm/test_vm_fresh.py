@@ -31,7 +31,6 @@ class Fresh:
         stands_in = self.tools / "nixos-anywhere"
         stands_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{self.directory}/words\n{installer}\n')
         stands_in.chmod(0o755)
-        self.log = self.directory / f"log{len(self.host.processes)}"
         self.process = self.host.start(
             "env", f"PATH={self.tools}:{os.environ['PATH']}", f"TMPDIR={self.temporary}",
             REPOSITORY / "nix/vm-fresh", "--accelerator", "tcg", "--memory", "1500M", "--disk-size", "1G",
@@ -40,7 +39,7 @@ class Fresh:
     @property
     def said(self):
         """All that it has said."""
-        return self.log.read_text()
+        return self.process.log.read_text()
 
     @property
     def words(self):

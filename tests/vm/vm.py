@@ -260,9 +260,9 @@ class Report:
 
 def build_images():
     """Makes what machines boot from."""
-    sh(REPOSITORY / "tests/vm/build-root", IMAGES)
     for arch in ARCHITECTURES:
-        sh(REPOSITORY / "tests/vm/build-minimal", IMAGES, arch)
         sh(REPOSITORY / "initrd/build", arch)
-    for script in ("build-foreign", "build-iso"):
+        sh(REPOSITORY / "tests/vm/build-minimal", IMAGES, arch)
+    # build-root installs the program that initrd/build has brought up to date.
+    for script in ("build-root", "build-foreign", "build-iso"):
         sh(REPOSITORY / "tests/vm" / script, IMAGES)
