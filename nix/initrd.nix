@@ -25,7 +25,7 @@ let
     units=$out/lib/systemd/system
     mkdir -p $units/cache-resolver.service.d
     ln -s ${resolver.package}/lib/systemd/system/cache-resolver.service $units/
-    cp ${../initrd/systemd/stage1.conf} $units/cache-resolver.service.d/stage1.conf
+    cp ${../initrd/systemd/10-stage1.conf} $units/cache-resolver.service.d/10-stage1.conf
   '';
 in
 {

@@ -45,7 +45,7 @@ let
       substituteInPlace $units/cache-resolver.service $units/cache-resolver-watch.service \
         --replace-fail ExecStart=cache-resolver "ExecStart=$out/bin/cache-resolver"
       for unit in cache-resolver.service cache-resolver-watch.service; do
-        install -D -m 644 initrd/systemd/sandbox.conf "$units/$unit.d/sandbox.conf"
+        install -D -m 644 initrd/systemd/10-sandbox.conf "$units/$unit.d/10-sandbox.conf"
       done
       install -D -m 644 initrd/systemd/sysusers.conf $out/lib/sysusers.d/cache-resolver.conf
     '';

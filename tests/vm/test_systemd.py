@@ -58,6 +58,12 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
     assert not re.search(r"^Uid:\s+0", status, re.MULTILINE)
     assert int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) <= 1024
 
+    # Which the administrator overrides, by `systemctl edit` and as NixOS does it.
+    for unit, name in (("cache-resolver", "override"), ("cache-resolver-watch", "overrides")):
+        machine.run(f"cd /etc/systemd/system/{unit}.service.d && printf '[Service]\nMemoryMax=32M\n' >{name}.conf"
+                    " && systemctl daemon-reload")
+        assert machine.run(f"systemctl show -P MemoryMax {unit}.service") == f"{32 << 20}\n"
+
     # Real Nix, an ordinary user, the daemon.
     paths, _, public = binary_cache
     machine.configure(public, UPSTREAM)
@@ -115,7 +121,7 @@ def test_a_network_that_comes_late(home):
     # Without the watcher the unit itself tries again.
     machine.set_link(False)
     machine.run("systemctl stop cache-resolver-watch.service cache-resolver.service;"
-                " rm /etc/systemd/system/cache-resolver.service.d/watch.conf /run/cache-resolver/*;"
+                " rm /etc/systemd/system/cache-resolver.service.d/10-watch.conf /run/cache-resolver/*;"
                 " systemctl daemon-reload; ip address flush dev ens2; systemctl restart systemd-networkd")
     machine.end(machine.begin("systemctl start cache-resolver.service"))
     said = machine.run("systemctl show -P ExecMainStatus -P Result cache-resolver.service;"
