@@ -237,6 +237,7 @@ impl Search {
         }
         if self.methods.contains(Origin::Dns) {
             self.dns.ask(self.now, &self.network.nameservers, &mut self.effects);
+            self.dns.ask(self.now, &self.network.guessed_nameservers(), &mut self.effects);
         }
         if self.methods.contains(Origin::Mdns) {
             self.mdns.ask(self.now, &self.network, &mut self.effects);

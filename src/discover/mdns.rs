@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Random;
-use crate::facts::{Network, is_link_local};
+use crate::facts::{Neighbour, Network, is_link_local};
 use crate::model::{
     Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output, earliest, with_port,
 };
@@ -114,10 +114,10 @@ impl Mdns {
     /// Asks neighbours one by one (RFC 6762 §5.5), each once: a stateful firewall lets the answer to
     /// that in.
     pub fn ask_neighbours(&mut self, network: &Network, effects: &mut Effects) {
-        for (neighbour, interface) in &network.neighbours {
-            if self.asked.len() < NEIGHBOURS_MAX && !self.asked.contains(neighbour) {
-                self.asked.push(*neighbour);
-                let host = with_port(*neighbour, MDNS_PORT);
+        for Neighbour { remote, interface, .. } in &network.neighbours {
+            if self.asked.len() < NEIGHBOURS_MAX && !self.asked.contains(remote) {
+                self.asked.push(*remote);
+                let host = with_port(*remote, MDNS_PORT);
                 let question = self.question();
                 effects.output(Output::AskDirectly { host, interface: *interface, question });
             }

@@ -30,9 +30,9 @@ pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
 
 /// Leads to the neighbours.
 pub fn follow_neighbours(network: &Network, port: u16, effects: &mut Effects) {
-    effects.leads.extend(network.neighbours.iter().map(|(neighbour, _)| Lead {
+    effects.leads.extend(network.neighbours.iter().map(|neighbour| Lead {
         origin: Origin::Neighbours,
-        remote: with_port(*neighbour, port),
+        remote: with_port(neighbour.remote, port),
     }));
 }
 

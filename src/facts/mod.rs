@@ -12,8 +12,8 @@ mod resolv_conf;
 
 pub use hosts::read_hosts;
 pub use network::{
-    Interface, Network, drain_changes, is_approachable, is_link_local, is_private, read_network,
-    watch_network,
+    Interface, Neighbour, Network, drain_changes, is_approachable, is_link_local, is_private,
+    read_network, watch_network,
 };
 pub use override_file::{Override, read_override};
 pub use prefix::Prefix;

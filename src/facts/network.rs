@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::Socket;
 
 use super::prefix::Prefix;
-use super::resolv_conf::{push_server, read_nameservers};
+use super::resolv_conf::read_nameservers;
 use crate::model::{Family, with_port, with_scope};
 use crate::sys;
 use crate::wire::dns::DNS_PORT;
@@ -92,11 +92,21 @@ pub struct Network {
     pub interfaces: Vec<Interface>,
     /// The private next hops of the default routes through our own LANs.
     pub gateways: Vec<SocketAddr>,
-    /// The private addresses on our own LANs that have answered somebody here, each with its
-    /// interface.
-    pub neighbours: Vec<(SocketAddr, u32)>,
-    /// The DNS servers to ask.
+    /// The hosts with private addresses on our own LANs that have answered somebody here.
+    pub neighbours: Vec<Neighbour>,
+    /// The DNS servers that resolv.conf names.
     pub nameservers: Vec<SocketAddr>,
+}
+
+/// A host on one of our own LANs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address: port 0, and the scope that a link-local one needs.
+    pub remote: SocketAddr,
+    /// The interface that it is reached through.
+    pub interface: u32,
+    /// Its Ethernet address, which all its addresses share.
+    pub hardware_address: Option<[u8; 6]>,
 }
 
 /// A network interface with its addresses.
@@ -118,15 +128,21 @@ impl Network {
                 Message::Link(link) => network.add_link(link),
                 Message::Address(address) => network.add_address(address),
                 Message::Gateway(gateway) => network.add_gateway(gateway),
-                Message::Neighbour(neighbour) => network.add_neighbour(neighbour),
+                Message::Neighbour(hop, hardware_address) => {
+                    network.add_neighbour(hop, hardware_address);
+                }
                 Message::Done | Message::Other => {}
             }
         }
-        // A home router often knows a name that the configured server, far away, does not.
-        for gateway in &network.gateways {
-            push_server(&mut network.nameservers, with_port(*gateway, DNS_PORT));
-        }
         network
+    }
+
+    /// DNS servers that nobody named: a home router often knows a name that the configured server,
+    /// far away, does not.
+    #[must_use]
+    pub fn guessed_nameservers(&self) -> Vec<SocketAddr> {
+        let gateways = self.gateways.iter().map(|gateway| with_port(*gateway, DNS_PORT));
+        gateways.filter(|server| !self.nameservers.contains(server)).collect()
     }
 
     /// Adds an interface.
@@ -157,10 +173,10 @@ impl Network {
     }
 
     /// Adds a neighbour.
-    fn add_neighbour(&mut self, hop: Hop) {
+    fn add_neighbour(&mut self, hop: Hop, hardware_address: Option<[u8; 6]>) {
         if self.is_near(hop) && self.neighbours.len() < NEIGHBOURS_MAX {
-            let neighbour = with_scope(SocketAddr::new(hop.address, 0), hop.interface);
-            self.neighbours.push((neighbour, hop.interface));
+            let remote = with_scope(SocketAddr::new(hop.address, 0), hop.interface);
+            self.neighbours.push(Neighbour { remote, interface: hop.interface, hardware_address });
         }
     }
 
@@ -381,7 +397,11 @@ mod tests {
         assert_ne!(network(0x11043, "10.0.0.6", 24).place(), home().place());
         assert_ne!(network(0x11003, "10.0.0.5", 24).place(), home().place(), "unplugged");
         let mut busy = home();
-        busy.neighbours.push(("10.0.0.9:0".parse().unwrap(), 2));
+        busy.neighbours.push(Neighbour {
+            remote: "10.0.0.9:0".parse().unwrap(),
+            interface: 2,
+            hardware_address: None,
+        });
         let bridge = Link { index: 3, kind: LinkKind::Bridge, ..CARD };
         let address = ("172.17.0.1".parse().unwrap(), 16);
         busy.interfaces.push(Interface { link: bridge, addresses: vec![address] });
@@ -399,9 +419,13 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_is_asked_too() {
-        let servers = network(0x11043, "10.0.0.5", 24).nameservers;
-        assert_eq!(servers, ["10.0.0.1:53".parse().unwrap(), "[fe80::1%2]:53".parse().unwrap()]);
+    fn the_gateway_is_a_guess() {
+        let mut network = network(0x11043, "10.0.0.5", 24);
+        let (named, guessed) = ("10.0.0.1:53".parse().unwrap(), "[fe80::1%2]:53".parse().unwrap());
+        assert_eq!(network.nameservers, [named]);
+        assert_eq!(network.guessed_nameservers(), [guessed]);
+        network.nameservers.push(guessed);
+        assert_eq!(network.guessed_nameservers(), [], "named as well");
     }
 
     #[test]
@@ -449,7 +473,7 @@ mod tests {
             let neighbour = Hop { interface: 2, address: [10, 0, 0, 9].into() };
             let mut messages = vec![Message::Link(link)];
             messages.extend(ports.iter().map(|port| Message::Link(*port)));
-            messages.extend([Message::Address(address), Message::Neighbour(neighbour)]);
+            messages.extend([Message::Address(address), Message::Neighbour(neighbour, None)]);
             let network = Network::from_messages(messages, vec![]);
             assert_eq!(network.lan_prefixes().count(), usize::from(is_swept), "{link:?} {ports:?}");
             assert_eq!(network.neighbours.len(), usize::from(is_swept), "{link:?} {ports:?}");
@@ -461,8 +485,8 @@ mod tests {
         let hop =
             |number: u32| Hop { interface: 2, address: IpAddr::V4((0x0a00_0000 + number).into()) };
         let mut messages = vec![Message::Link(CARD)];
-        messages.extend((0..5000).map(|number| Message::Neighbour(hop(number))));
-        messages.push(Message::Neighbour(Hop { interface: 3, ..hop(1) }));
+        messages.extend((0..5000).map(|number| Message::Neighbour(hop(number), None)));
+        messages.push(Message::Neighbour(Hop { interface: 3, ..hop(1) }, None));
         let network = Network::from_messages(messages, vec![]);
         assert_eq!(network.neighbours.len(), NEIGHBOURS_MAX);
     }

@@ -7,7 +7,7 @@ use super::{IndexOf, parse_scoped, socket_address};
 use crate::wire::dns::DNS_PORT;
 
 /// Servers asked; others stop at three, which loses the one that knows.
-pub const NAMESERVERS_MAX: usize = 8;
+const NAMESERVERS_MAX: usize = 8;
 /// Where the DNS servers stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The servers behind systemd-resolved's stub, systemd-resolved.service(8).
@@ -45,7 +45,7 @@ fn read_from(resolv_conf: &str, behind_stub: &str, index_of: IndexOf) -> Vec<Soc
 }
 
 /// Adds a server that is new, up to the bound.
-pub fn push_server(servers: &mut Vec<SocketAddr>, server: SocketAddr) {
+fn push_server(servers: &mut Vec<SocketAddr>, server: SocketAddr) {
     if servers.len() < NAMESERVERS_MAX && !servers.contains(&server) {
         servers.push(server);
     }

@@ -54,8 +54,8 @@ pub enum Message {
     Address(Address),
     /// A default route through a gateway.
     Gateway(Hop),
-    /// A host on the same link that has answered.
-    Neighbour(Hop),
+    /// A host on the same link that has answered, and its Ethernet address.
+    Neighbour(Hop, Option<[u8; 6]>),
     /// The dump is complete, or was refused.
     Done,
     /// Anything else.
@@ -209,10 +209,13 @@ fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
             if state & NEIGHBOUR_KNOWN == 0 {
                 return Ok(Message::Other);
             }
-            Ok(Message::Neighbour(Hop {
+            let hop = Hop {
                 interface: u32::from_ne_bytes(array(body, 4)?),
                 address: parse_address(family, attribute(body, 12, 1)?)?, // NDA_DST
-            }))
+            };
+            // NDA_LLADDR
+            let hardware_address = attribute(body, 12, 2).ok().and_then(|it| it.try_into().ok());
+            Ok(Message::Neighbour(hop, hardware_address))
         }
         _ => Ok(Message::Other),
     }
@@ -291,7 +294,11 @@ mod tests {
                 (18, b"\x09\0\x01\0veth\0\0\0\0"),
             ],
         );
-        dump.extend(message(28, &[2, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 1], &[(1, &[10, 0, 0, 7])]));
+        dump.extend(message(
+            28,
+            &[2, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 1],
+            &[(1, &[10, 0, 0, 7]), (2, &[2, 0, 0, 0, 0, 7])],
+        ));
         dump.extend(message(28, &[2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 1], &[(1, &[10, 0, 0, 8])]));
         dump.extend(message(
             20,
@@ -319,7 +326,10 @@ mod tests {
                     master: 9,
                     carrier_changes: 5,
                 }),
-                Message::Neighbour(Hop { interface: 2, address: [10, 0, 0, 7].into() }),
+                Message::Neighbour(
+                    Hop { interface: 2, address: [10, 0, 0, 7].into() },
+                    Some([2, 0, 0, 0, 0, 7]),
+                ),
                 Message::Other, // nobody has answered
                 Message::Address(Address {
                     interface: 2,

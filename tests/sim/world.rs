@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cache_resolver::cli::{Command, Config, Environment, parse};
-use cache_resolver::facts::{Interface, Known, Network, Prefix, is_private};
+use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, is_private};
 use cache_resolver::model::Origin;
 use cache_resolver::model::{
     Channel, Elapsed, Failure, Family, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
@@ -389,7 +389,13 @@ impl World {
         Network {
             interfaces: interfaces.collect(),
             gateways: if is_up { self.gateways.clone() } else { Vec::new() },
-            neighbours: neighbours.map(|address| (SocketAddr::new(*address, 0), 2)).collect(),
+            neighbours: neighbours
+                .map(|address| Neighbour {
+                    remote: SocketAddr::new(*address, 0),
+                    interface: 2,
+                    hardware_address: None,
+                })
+                .collect(),
             nameservers: self.servers.iter().map(|(server, ..)| *server).collect(),
         }
     }
