@@ -1,13 +1,14 @@
-//! Leads become candidates: each address once, the best first, none forgotten.
+//! Leads become candidates: each address once, the best first, none forgotten or written off early.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::facts::is_link_local;
-use crate::model::{Flaw, Lead, Origin};
+use crate::model::{Flaw, Lead, Origin, needs_zone};
 
-/// Candidates kept of one origin that names the cache: a liar fills its own share and nobody
-/// else's.
-const CANDIDATES_PER_ORIGIN_MAX: usize = 32;
+/// Candidates kept of one origin that names the cache.
+const NAMED_CANDIDATES_MAX: usize = 128;
+/// Candidates kept that one machine names besides itself: a liar fills its own share and nobody
+/// else's, and an honest one has an IPv4 and an IPv6 address or two.
+const OTHERS_PER_SPEAKER_MAX: usize = 4;
 /// Candidates kept of one weak origin: the hosts of four full /24 networks.
 const WEAK_CANDIDATES_MAX: usize = 1024;
 
@@ -23,50 +24,59 @@ pub struct Frontier {
 struct Candidate {
     /// Where it is, and the most trusted origin that says so.
     lead: Lead,
-    /// Whether an origin that knows the cache's name gave this address for it.
-    has_name: bool,
-    /// How far its proof has come.
+    /// Which of its speaker's candidates it is: the first of everybody come before anybody's second.
+    /// A machine that names itself always is its own first.
+    turn: usize,
+    /// How far it has come.
     state: State,
 }
 
-/// How far the proof of a candidate has come.
+/// How far a candidate has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not begun.
+    /// To be asked, by its address.
     Waiting,
-    /// Not begun; the server is to be called by name.
+    /// To be asked, by its name.
     WaitingByName,
-    /// Begun.
+    /// Being asked.
     InFlight,
-    /// Ended: not a cache, or one that was not needed.
-    Done,
-    /// Ended: it could not be reached, which a change of the network may change.
-    Unreachable,
-    /// Ended: it does not answer to its address, and we knew no name.
+    /// A cache, held until the choice.
+    Verified,
+    /// No connection, or no whole answer: what another network, or somebody who names it, may change.
+    NoAnswer(Flaw),
+    /// It does not answer to its address, and we know no name.
     RefusesAddress,
+    /// It has answered, and is not a cache.
+    NotACache,
 }
 
 impl Frontier {
     /// Adds a lead; true if there is something new to try.
     pub fn add(&mut self, lead: Lead) -> bool {
-        let has_name = lead.origin.knows_the_name();
-        if let Some(known) =
-            self.candidates.iter_mut().find(|known| known.lead.remote == lead.remote)
-        {
-            known.lead.origin = known.lead.origin.min(lead.origin);
-            known.has_name |= has_name;
-            let revived = known.has_name && known.state == State::RefusesAddress;
-            if revived {
-                known.state = State::WaitingByName;
-            }
-            return revived;
+        match self.find_mut(lead.remote) {
+            Some(known) => known.confirm(lead),
+            None => self.insert(lead),
         }
-        let of_origin = self.candidates.iter().filter(|known| known.lead.origin == lead.origin);
-        let max =
-            if lead.origin.is_named() { CANDIDATES_PER_ORIGIN_MAX } else { WEAK_CANDIDATES_MAX };
-        let has_room = of_origin.count() < max;
+    }
+
+    /// Adds a candidate if its speaker, and its origin, have room for one more.
+    fn insert(&mut self, lead: Lead) -> bool {
+        let of_origin = || self.candidates.iter().filter(|known| known.lead.origin == lead.origin);
+        let max = if lead.origin.is_named() { NAMED_CANDIDATES_MAX } else { WEAK_CANDIDATES_MAX };
+        let turn = if names_another(&lead) {
+            let is_rival = |known: &&Candidate| {
+                known.lead.speaker == lead.speaker && names_another(&known.lead)
+            };
+            1 + of_origin().filter(is_rival).count()
+        } else {
+            0
+        };
+        let has_room = turn <= OTHERS_PER_SPEAKER_MAX && of_origin().count() < max;
         if has_room {
-            self.candidates.push(Candidate { lead, has_name, state: State::Waiting });
+            // The cache of an earlier search that wanted its name wants it still.
+            let by_name = lead.has_name && lead.origin == Origin::Previous;
+            let state = if by_name { State::WaitingByName } else { State::Waiting };
+            self.candidates.push(Candidate { lead, turn, state });
         }
         has_room
     }
@@ -79,75 +89,91 @@ impl Frontier {
             .iter_mut()
             .filter(|candidate| matches!(candidate.state, State::Waiting | State::WaitingByName))
             .filter(|candidate| may_start(candidate.lead.origin))
-            // A link-local address serves as well, but only on this machine and this link.
-            .min_by_key(|known| (known.lead.origin, is_link_local(known.lead.remote.ip())))?;
+            .min_by_key(|known| (known.lead.origin, needs_zone(known.address()), known.turn))?;
         let by_name = candidate.state == State::WaitingByName;
         candidate.state = State::InFlight;
         Some((candidate.lead, by_name))
     }
 
-    /// Records the flaw of a candidate; true if it is to be asked once more, by name.
-    pub fn reject(&mut self, remote: SocketAddr, flaw: Flaw, by_name: bool) -> bool {
-        let Some(candidate) = self.find_mut(remote) else { return false };
-        candidate.state = match flaw {
-            // A virtual host that is not the server's default one (attic: `allowed-hosts`).
-            Flaw::Status(400..=499) if !by_name && candidate.has_name => State::WaitingByName,
-            Flaw::Status(400..=499) if !by_name => State::RefusesAddress,
-            Flaw::Unreachable => State::Unreachable,
-            _ => State::Done,
+    /// Records the flaw that an attempt has shown; true if the candidate is to be asked once more, by
+    /// name. `tried` is the lead that the attempt was made for.
+    pub fn reject(&mut self, tried: &Lead, flaw: Flaw, by_name: bool) -> bool {
+        let Some(candidate) = self.find_mut(tried.remote) else { return false };
+        let wants_name = !by_name && flaw.may_want_name();
+        candidate.state = if wants_name && candidate.lead.has_name {
+            State::WaitingByName
+        } else if candidate.lead.origin.is_named() && !tried.origin.is_named() {
+            // Named meanwhile: it gets the time that the named have.
+            State::Waiting
+        } else if wants_name {
+            State::RefusesAddress
+        } else if flaw.is_silence() {
+            State::NoAnswer(flaw)
+        } else {
+            State::NotACache
         };
         let again = candidate.state == State::WaitingByName;
-        if candidate.state == State::Done && candidate.lead.origin == Origin::Sweep {
+        if !candidate.is_open() && candidate.lead.origin == Origin::Sweep {
             // A sweep comes by each address once: what is over need not be kept.
-            self.candidates.retain(|known| known.lead.remote != remote);
+            self.candidates.retain(|known| known.lead.remote != tried.remote);
         }
         again
     }
 
-    /// The candidate at `remote` is proved and waits for the choice.
-    pub fn close(&mut self, remote: SocketAddr) {
+    /// The candidate at `remote` is a cache and waits for the choice.
+    pub fn hold(&mut self, remote: SocketAddr) {
         if let Some(candidate) = self.find_mut(remote) {
-            candidate.state = State::Done;
+            candidate.state = State::Verified;
         }
     }
 
-    /// Whether somebody who names the cache has a candidate that is not judged yet.
-    #[must_use]
-    pub fn awaits_named(&self) -> bool {
-        self.candidates
-            .iter()
-            .any(|candidate| candidate.lead.origin.is_named() && candidate.is_open())
-    }
-
-    /// The network has changed: what was out of reach may not be so any more.
-    pub fn revive_unreachable(&mut self) {
+    /// Has those that have not answered asked again, if they may still be.
+    pub fn ask_silent_again(&mut self, may_be_asked: impl Fn(&Lead) -> bool) {
         for candidate in &mut self.candidates {
-            if candidate.state == State::Unreachable {
+            if matches!(candidate.state, State::NoAnswer(_)) && may_be_asked(&candidate.lead) {
                 candidate.state = State::Waiting;
             }
         }
     }
 
-    /// The most trusted origin of the candidate at `remote`.
+    /// The lead of the candidate at `remote`, with its most trusted origin.
     #[must_use]
     pub fn lead_to(&self, remote: SocketAddr) -> Option<Lead> {
-        let mut candidates = self.candidates.iter();
-        candidates.find(|candidate| candidate.lead.remote == remote).map(|candidate| candidate.lead)
+        self.leads(move |candidate| candidate.lead.remote == remote).next()
     }
 
-    /// Whether a candidate still waits or is in flight.
+    /// The link-local addresses at which a cache answers.
+    pub fn link_local_caches(&self) -> impl Iterator<Item = Lead> + '_ {
+        self.leads(|known| known.state == State::Verified && needs_zone(known.address()))
+    }
+
+    /// Whether a candidate that could win is not judged yet.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.candidates.iter().any(Candidate::is_open)
+        self.leads(Candidate::may_yet_win).next().is_some()
     }
 
-    /// Whether a candidate of somebody who names the cache could not be reached.
+    /// The same of those that somebody names.
+    #[must_use]
+    pub fn awaits_named(&self) -> bool {
+        self.leads(Candidate::may_yet_win).any(|lead| lead.origin.is_named())
+    }
+
+    /// Whether a candidate that somebody names could not be reached.
     #[must_use]
     pub fn has_unreachable(&self) -> bool {
-        let is_it = |candidate: &Candidate| {
-            candidate.lead.origin.is_named() && candidate.state == State::Unreachable
+        let is_it = |known: &Candidate| {
+            known.state == State::NoAnswer(Flaw::Unreachable) && !needs_zone(known.address())
         };
-        self.candidates.iter().any(is_it)
+        self.leads(is_it).any(|lead| lead.origin.is_named())
+    }
+
+    /// The leads of the candidates of one kind.
+    fn leads<'a>(
+        &'a self,
+        is_wanted: impl Fn(&Candidate) -> bool + 'a,
+    ) -> impl Iterator<Item = Lead> + 'a {
+        self.candidates.iter().filter(move |known| is_wanted(known)).map(|known| known.lead)
     }
 
     /// The candidate at `remote`.
@@ -157,19 +183,55 @@ impl Frontier {
 }
 
 impl Candidate {
-    /// Whether its proof has not ended.
-    fn is_open(&self) -> bool {
+    /// Its address.
+    const fn address(&self) -> IpAddr {
+        self.lead.remote.ip()
+    }
+
+    /// Takes in that `lead` leads here, too; true if that is a reason to ask again.
+    fn confirm(&mut self, lead: Lead) -> bool {
+        let is_named_now = lead.origin.is_named() && !self.lead.origin.is_named();
+        self.lead.origin = self.lead.origin.min(lead.origin);
+        self.lead.has_name |= lead.has_name;
+        self.state = match self.state {
+            State::RefusesAddress if self.lead.has_name => State::WaitingByName,
+            // A weak one has had little time, and nobody who vouched for it.
+            State::NoAnswer(_) | State::RefusesAddress | State::NotACache if is_named_now => {
+                State::Waiting
+            }
+            _ => return false,
+        };
+        true
+    }
+
+    /// Whether it is not judged yet.
+    const fn is_open(&self) -> bool {
         matches!(self.state, State::Waiting | State::WaitingByName | State::InFlight)
     }
+
+    /// Whether it is not judged yet and can be the winner: one that needs a zone delays nobody.
+    fn may_yet_win(&self) -> bool {
+        self.is_open() && !needs_zone(self.address())
+    }
+}
+
+/// Whether a machine names another than itself.
+fn names_another(lead: &Lead) -> bool {
+    lead.speaker.is_some_and(|speaker| speaker != lead.remote.ip())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A host of 10.0.0.0/24.
+    fn remote(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, host], 9999))
+    }
+
     /// A lead from `origin` to a host of 10.0.0.0/24.
     fn lead(origin: Origin, host: u8) -> Lead {
-        Lead::new(origin, [10, 0, 0, host].into(), 0, 9999)
+        Lead { has_name: origin == Origin::Dns, ..Lead::new(origin, remote(host)) }
     }
 
     #[test]
@@ -187,24 +249,109 @@ mod tests {
 
     #[test]
     fn a_name_helps_before_and_after_the_refusal() {
+        for flaw in [Flaw::Status(400), Flaw::Status(301), Flaw::NotCacheInfo] {
+            let mut frontier = Frontier::default();
+            frontier.add(lead(Origin::Dns, 1));
+            frontier.add(lead(Origin::Mdns, 2));
+            while frontier.next(|_| true).is_some() {}
+            assert!(frontier.reject(&lead(Origin::Dns, 1), flaw, false));
+            assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 1), true)));
+            assert!(!frontier.reject(&lead(Origin::Dns, 1), flaw, true));
+            assert!(!frontier.reject(&lead(Origin::Mdns, 2), flaw, false));
+            assert_eq!(frontier.next(|_| true), None);
+            assert!(frontier.add(lead(Origin::Dns, 2)));
+            assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 2), true)));
+        }
+    }
+
+    #[test]
+    fn who_wanted_its_name_before_is_called_by_it() {
         let mut frontier = Frontier::default();
-        frontier.add(lead(Origin::Dns, 1));
-        frontier.add(lead(Origin::Mdns, 2));
-        while frontier.next(|_| true).is_some() {}
-        assert!(frontier.reject(lead(Origin::Dns, 1).remote, Flaw::Status(400), false));
-        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 1), true)));
-        assert!(!frontier.reject(lead(Origin::Dns, 1).remote, Flaw::Status(400), true));
-        assert!(!frontier.reject(lead(Origin::Mdns, 2).remote, Flaw::Status(400), false));
+        let previous = Lead { has_name: true, ..lead(Origin::Previous, 1) };
+        frontier.add(previous);
+        assert_eq!(frontier.next(|_| true), Some((previous, true)));
+    }
+
+    #[test]
+    fn who_is_named_after_it_failed_is_asked_again() {
+        for flaw in [Flaw::Refused, Flaw::NoConnection, Flaw::Status(404), Flaw::OtherStore] {
+            // Named after the failure, and before.
+            for early in [false, true] {
+                let mut frontier = Frontier::default();
+                let weak = lead(Origin::Gateway, 1);
+                frontier.add(weak);
+                assert_eq!(frontier.next(|_| true), Some((weak, false)));
+                assert!(!(early && frontier.add(lead(Origin::Mdns, 1))), "in flight");
+                frontier.reject(&weak, flaw, false);
+                assert_eq!(!early && frontier.add(lead(Origin::Mdns, 1)), !early);
+                assert!(frontier.awaits_named());
+                assert_eq!(
+                    frontier.next(|_| true),
+                    Some((lead(Origin::Mdns, 1), false)),
+                    "{flaw:?}"
+                );
+                frontier.reject(&lead(Origin::Mdns, 1), flaw, false);
+                assert!(!frontier.add(lead(Origin::Mdns, 1)), "once");
+                assert_eq!(frontier.next(|_| true), None);
+            }
+        }
+    }
+
+    #[test]
+    fn another_network_is_another_chance_for_the_silent() {
+        let mut frontier = Frontier::default();
+        for (host, flaw) in [
+            (1, Flaw::Unreachable),
+            (2, Flaw::NoConnection),
+            (3, Flaw::Status(404)),
+            (4, Flaw::Refused),
+        ] {
+            frontier.add(lead(Origin::Mdns, host));
+            frontier.next(|_| true);
+            frontier.reject(&lead(Origin::Mdns, host), flaw, true);
+        }
+        frontier.ask_silent_again(|lead| lead.remote != remote(2));
+        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Mdns, 1), false)));
+        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Mdns, 4), false)));
         assert_eq!(frontier.next(|_| true), None);
-        assert!(frontier.add(lead(Origin::Dns, 2)));
-        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 2), true)));
     }
 
     #[test]
     fn a_liar_fills_only_its_own_share() {
         let mut frontier = Frontier::default();
-        let added = (0..200).filter(|host| frontier.add(lead(Origin::Dns, *host))).count();
-        assert_eq!(added, CANDIDATES_PER_ORIGIN_MAX);
-        assert!(frontier.add(lead(Origin::Mdns, 250)));
+        let heard = |host, speaker| Lead::heard(Origin::Mdns, remote(host), remote(speaker).ip());
+        let added = (0..32).filter(|host| frontier.add(heard(*host, 200))).count();
+        assert_eq!(added, OTHERS_PER_SPEAKER_MAX);
+        assert!(frontier.add(heard(201, 202)), "another's other");
+        assert!(frontier.add(heard(203, 203)), "an honest one");
+        let order: Vec<_> =
+            std::iter::from_fn(|| frontier.next(|_| true)).map(|(lead, _)| lead.remote).collect();
+        assert_eq!(order, [203, 0, 201, 1, 2, 3].map(remote));
+    }
+
+    #[test]
+    fn a_link_local_address_delays_nobody() {
+        let mut frontier = Frontier::default();
+        let ghost = Lead::new(Origin::Dns, "[fe80::1%2]:9999".parse().unwrap());
+        frontier.add(ghost);
+        frontier.add(lead(Origin::Dns, 2));
+        assert_eq!(frontier.next(|_| true).unwrap().0, lead(Origin::Dns, 2), "the other first");
+        frontier.reject(&lead(Origin::Dns, 2), Flaw::Refused, false);
+        assert_eq!(frontier.next(|_| true), Some((ghost, false)));
+        assert!(!frontier.is_busy() && !frontier.awaits_named());
+        frontier.hold(ghost.remote);
+        assert_eq!(frontier.link_local_caches().collect::<Vec<_>>(), [ghost]);
+    }
+
+    #[test]
+    fn a_sweep_of_dead_addresses_leaves_nothing_behind() {
+        let mut frontier = Frontier::default();
+        for host in 0..5000_u16 {
+            let [high, low] = host.to_be_bytes();
+            let lead = Lead::new(Origin::Sweep, SocketAddr::from(([10, 1, high, low], 9999)));
+            assert!(frontier.add(lead), "{host}");
+            frontier.next(|_| true);
+            frontier.reject(&lead, Flaw::Unreachable, false);
+        }
     }
 }

@@ -2,14 +2,13 @@
 //! `--watch` again and again.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cache_resolver::cli::{self, Command, Config, Environment, Report};
 use cache_resolver::event_loop::{Clock, EventLoop, StillOpen};
 use cache_resolver::facts::{
-    Known, Network, read_hosts, read_nameservers, read_override, read_previous,
+    Known, Network, Previous, read_hosts, read_nameservers, read_override, read_previous,
 };
 use cache_resolver::log::{Level, Log, Sink};
 use cache_resolver::model::{Elapsed, Found, Methods, Origin, Outcome};
@@ -74,7 +73,7 @@ struct Run<'a> {
     /// Where problems and results are told.
     log: Log,
     /// Where the cache was last found.
-    previous: Option<(IpAddr, u32)>,
+    previous: Option<Previous>,
     /// The files of the decision that stands.
     standing: Option<Files>,
 }
@@ -154,7 +153,10 @@ impl Run<'_> {
         let mut timeline = Timeline::default();
         self.config.methods = methods;
         let mut known = read_known(self.config, &mut self.log);
-        known.previous = known.previous.or(self.previous);
+        // Of the same cache this run knows more than the file does.
+        let is_same =
+            |ours: &Previous| known.previous.is_none_or(|file| file.address == ours.address);
+        known.previous = self.previous.filter(is_same).or(known.previous);
         let (outcome, open) = Search::new(self.config, &known, sys::random_seed())
             .map_err(|_| format!("--host '{}': not a domain name", self.config.host))
             .and_then(|mut search| {
@@ -166,9 +168,8 @@ impl Run<'_> {
                 self.log.write(Level::Error, &message);
                 (Outcome::NotFound, None)
             });
-        if let Outcome::Found(Found { remote, .. }) = outcome {
-            let scope = if let SocketAddr::V6(remote) = remote { remote.scope_id() } else { 0 };
-            self.previous = Some((remote.ip(), scope));
+        if let Outcome::Found(Found { remote, by_name, .. }) = outcome {
+            self.previous = Some(Previous { address: remote.ip(), by_name });
         }
         Ended { outcome, clock, timeline, _open: open }
     }
@@ -177,7 +178,7 @@ impl Run<'_> {
     /// written.
     fn decide(&mut self, Ended { outcome, clock, timeline, .. }: &Ended) -> bool {
         let ended = clock.now();
-        let files = output::render(self.config, *outcome, &zone_of);
+        let files = output::render(self.config, *outcome);
         let is_new = self.standing.as_ref() != Some(&files);
         if is_new {
             self.log.write(Level::Notice, &report::summarise(*outcome, ended));
@@ -254,28 +255,16 @@ impl Run<'_> {
     }
 }
 
-/// The zone of a link-local address: the interface's name, or its number where the name does not
-/// fit into a URL.
-fn zone_of(index: u32) -> String {
-    let is_plain = |name: &String| {
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    sys::interface_name(index).filter(is_plain).unwrap_or_else(|| index.to_string())
-}
-
 /// What the host's own files say of the cache.
 fn read_known(config: &Config, log: &mut Log) -> Known {
     let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
-    let override_ = read_override(
-        &config.override_file,
-        credentials.as_deref(),
-        config.port,
-        &sys::interface_index,
-        &mut |problem| log.write(Level::Error, problem),
-    );
+    let override_ =
+        read_override(&config.override_file, credentials.as_deref(), config.port, &mut |problem| {
+            log.write(Level::Error, problem);
+        });
     let previous = config.output_dir.as_ref().and_then(|directory| {
         let path = output::address_path(directory, config.short_name());
-        read_previous(&path, &sys::interface_index)
+        read_previous(&path)
     });
     let hosts = read_hosts(HOSTS, &config.host);
     Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }

@@ -128,13 +128,6 @@ impl Origin {
     pub const fn is_hearsay(self) -> bool {
         matches!(self, Self::Dns | Self::Mdns)
     }
-
-    /// Whether the source gave the address for the name `--host`, so that Nix, which asks the same
-    /// sources, can use that name in its place.
-    #[must_use]
-    pub const fn knows_the_name(self) -> bool {
-        matches!(self, Self::Hosts | Self::Dns)
-    }
 }
 
 /// A set of methods.
@@ -173,18 +166,36 @@ impl Methods {
 /// Someone says that the cache may be at this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lead {
-    /// Who says so.
+    /// Where it is known from.
     pub origin: Origin,
     /// Address, port and, for link-local IPv6, scope.
     pub remote: SocketAddr,
+    /// The machine that said so; `None` where this host knows it by itself.
+    pub speaker: Option<IpAddr>,
+    /// Whether Nix, which asks the same source, gets this address for the name `--host`, and so can
+    /// use that name in its place.
+    pub has_name: bool,
 }
 
 impl Lead {
-    /// A lead to `address`, on interface `scope` if it is a link-local IPv6 one.
+    /// What this host knows by itself of `remote`.
     #[must_use]
-    pub fn new(origin: Origin, address: IpAddr, scope: u32, port: u16) -> Self {
-        Self { origin, remote: with_scope(SocketAddr::new(address, port), scope) }
+    pub const fn new(origin: Origin, remote: SocketAddr) -> Self {
+        Self { origin, remote, speaker: None, has_name: matches!(origin, Origin::Hosts) }
     }
+
+    /// What the machine `speaker` says of `remote`.
+    #[must_use]
+    pub const fn heard(origin: Origin, remote: SocketAddr, speaker: IpAddr) -> Self {
+        Self { origin, remote, speaker: Some(speaker), has_name: false }
+    }
+}
+
+/// Whether an address means nothing without the interface it is on: link-local IPv6 (RFC 4007 §6).
+/// Nix cannot use one.
+#[must_use]
+pub const fn needs_zone(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The same host at another port.
@@ -198,7 +209,7 @@ pub fn with_port(mut remote: SocketAddr, port: u16) -> SocketAddr {
 #[must_use]
 pub fn with_scope(mut remote: SocketAddr, scope: u32) -> SocketAddr {
     if let SocketAddr::V6(v6) = &mut remote
-        && v6.ip().is_unicast_link_local()
+        && needs_zone(IpAddr::V6(*v6.ip()))
     {
         v6.set_scope_id(scope);
     }
@@ -233,6 +244,24 @@ pub enum Flaw {
     NotCacheInfo,
     /// A Nix cache, but not for `/nix/store`.
     OtherStore,
+}
+
+impl Flaw {
+    /// Whether the host has said nothing, or not all of it: later it may.
+    #[must_use]
+    pub const fn is_silence(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::Refused | Self::Broken | Self::NoConnection | Self::NoAnswer
+        )
+    }
+
+    /// Whether a server that was called by its address may answer otherwise to its name: it refuses,
+    /// redirects, or shows the page of another virtual host.
+    #[must_use]
+    pub const fn may_want_name(self) -> bool {
+        matches!(self, Self::Status(300..=499) | Self::NotCacheInfo)
+    }
 }
 
 /// How a search ends.
@@ -432,6 +461,10 @@ pub enum Note {
     Followed(Lead),
     /// A lead to an address that is neither private nor on-link.
     NotPrivate(Lead),
+    /// A cache answers at a link-local address; the host's other addresses are looked for.
+    LinkLocal(Lead),
+    /// The search has ended, and a link-local address is all that it found.
+    OnlyLinkLocal(Lead),
     /// The proof of a candidate has ended.
     Judged(Lead, Verdict),
     /// The server refused its address; it is asked again by its name.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::time::Duration;
 
@@ -37,29 +37,24 @@ pub struct Files {
     pub address: Option<String>,
 }
 
-/// Renders the files for an outcome; `zone_of` names the interface of a link-local address.
+/// Renders the files for an outcome.
 ///
-/// Of all that came from the network, only an address and a port get in, as numbers.
+/// Of all that came from the network, only an address and a port get in, as numbers. An address
+/// that needs a zone never gets here: the search holds it back.
 #[must_use]
-pub fn render(config: &Config, outcome: Outcome, zone_of: &dyn Fn(u32) -> String) -> Files {
+pub fn render(config: &Config, outcome: Outcome) -> Files {
     let Outcome::Found(found) = outcome else {
         return Files { nix_conf: render_fallback(config), address: None };
     };
-    let zone = match found.remote {
-        SocketAddr::V6(remote) if remote.scope_id() != 0 => Some(zone_of(remote.scope_id())),
-        _ => None,
-    };
     let address = found.remote.ip();
-    let with_zone = |separator: &str| match &zone {
-        Some(zone) => format!("{address}{separator}{zone}"),
-        None => address.to_string(),
+    let in_url = match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
     };
-    let in_brackets = |text: String| if address.is_ipv6() { format!("[{text}]") } else { text };
-    let url = url_of(config, found, &in_brackets(with_zone("%25")));
+    let url = url_of(config, found, &in_url);
     let mut nix_conf = format!(
-        "# Written by cache-resolver. {} answered at {}:{}.\n",
+        "# Written by cache-resolver. {} answered at {in_url}:{}.\n",
         config.short_name(),
-        in_brackets(with_zone("%")),
         found.remote.port()
     );
     if config.additive {
@@ -74,7 +69,7 @@ pub fn render(config: &Config, outcome: Outcome, zone_of: &dyn Fn(u32) -> String
     for (key, value) in settings(config) {
         push_line(&mut nix_conf, key, value);
     }
-    Files { nix_conf, address: Some(with_zone("%") + "\n") }
+    Files { nix_conf, address: Some(format!("{address}\n")) }
 }
 
 /// The substituter's URL. The priority stands in it because Nix sorts by priority, not by place:

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cli::Config;
 use crate::discover::sweep::Probe;
+use crate::facts::LINK_LOCAL;
 use crate::log::Level;
 use crate::model::{Elapsed, Family, Flaw, Note, Origin, Outcome, Verdict};
 use crate::output::Files;
@@ -151,6 +152,17 @@ pub fn describe(note: Note) -> (Level, String) {
                 lead.remote
             ),
         ),
+        Note::LinkLocal(lead) => (
+            Level::Debug,
+            format!(
+                "{}: {} is link-local, looking for the host's other addresses",
+                lead.origin.word(),
+                lead.remote
+            ),
+        ),
+        Note::OnlyLinkLocal(lead) => {
+            (Level::Warning, format!("{} answers only at {LINK_LOCAL}", lead.remote))
+        }
         Note::Judged(lead, verdict) => {
             let (level, text) = describe_verdict(lead.origin, verdict);
             (level, format!("{}: {} {text}", lead.origin.word(), lead.remote))

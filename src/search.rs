@@ -9,11 +9,11 @@ use crate::discover::nearby::{Neighbours, follow_gateways, follow_neighbours};
 use crate::discover::ping::Ping;
 use crate::discover::sweep::{Probe, Sweep};
 use crate::discover::{Random, known};
-use crate::facts::{Known, Network, is_approachable, is_private};
+use crate::facts::{Known, Neighbour, Network, is_approachable, is_link_local, is_private};
 use crate::frontier::Frontier;
 use crate::model::{
     Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Methods, Note, Origin, Outcome, Output,
-    Verdict,
+    Verdict, needs_zone, with_port,
 };
 use crate::verify::{Judged, Verify};
 use crate::wire::Malformed;
@@ -114,7 +114,7 @@ impl Search {
         let mut dns = Dns::new(name, config.port, random);
         let methods = if exclusive { Methods::NONE } else { config.methods };
         if methods.contains(Origin::Dns) {
-            dns.ask(Elapsed::START, &known.nameservers, &mut effects);
+            dns.ask(Elapsed::START, &known.nameservers, false, &mut effects);
         }
         Ok(Self {
             methods,
@@ -226,18 +226,28 @@ impl Search {
         }
         self.saw_network = true;
         let was_up = self.network.is_up();
+        let has_moved = self.network.interfaces != network.interfaces
+            || self.network.gateways != network.gateways;
         self.network = network;
         let is_up = self.network.is_up();
         self.came_up_late |= !is_up;
-        self.frontier.revive_unreachable();
+        if has_moved {
+            self.ask_silent_again();
+        }
+        self.follow_same_hosts();
+        let asks_dns = self.methods.contains(Origin::Dns);
         if is_up && !was_up {
             self.up_since = Some(self.now);
             self.mdns.forget();
+            if self.came_up_late && asks_dns {
+                self.dns.begin_anew(self.now, &mut self.effects);
+            }
             self.effects.note(Note::NetworkUp(self.network.routable().count()));
         }
-        if self.methods.contains(Origin::Dns) {
-            self.dns.ask(self.now, &self.network.nameservers, &mut self.effects);
-            self.dns.ask(self.now, &self.network.guessed_nameservers(), &mut self.effects);
+        if asks_dns {
+            let guesses = self.network.guessed_nameservers();
+            self.dns.ask(self.now, &self.network.nameservers, false, &mut self.effects);
+            self.dns.ask(self.now, &guesses, true, &mut self.effects);
         }
         if self.methods.contains(Origin::Mdns) {
             self.mdns.ask(self.now, &self.network, &mut self.effects);
@@ -332,25 +342,26 @@ impl Search {
         self.winner.or(self.held.filter(|_| may_win))
     }
 
-    /// Does everything that is due.
+    /// Does everything that is due. Whoever wins wins before anybody else is asked.
     fn advance(&mut self) {
         while let Some(judged) = self.verify.advance(self.now, &mut self.effects) {
             self.judge(judged);
         }
-        if self.winner.is_none() {
-            self.ask();
-        }
+        self.follow_leads();
         if let Some(found) = self.choose() {
-            self.finish(Outcome::Found(found));
-        } else if self.is_exhausted() {
-            self.finish(Outcome::NotFound);
-        } else if self.ends_at <= self.now {
+            return self.finish(Outcome::Found(found));
+        }
+        if self.ends_at <= self.now {
             self.effects.note(Note::BudgetSpent);
-            self.finish(match self.held {
+            return self.finish(match self.held {
                 Some(found) => Outcome::Found(found),
                 None if self.came_up_late => Outcome::NoNetwork,
                 None => Outcome::NotFound,
             });
+        }
+        self.ask();
+        if self.is_exhausted() {
+            self.finish(Outcome::NotFound);
         }
     }
 
@@ -362,9 +373,7 @@ impl Search {
         self.neighbours.advance(self.now, &mut self.effects);
         let has_room = self.verify.has_room_for(Origin::Sweep);
         self.sweep.advance(self.now, has_room, &mut self.effects);
-        for lead in std::mem::take(&mut self.effects.leads) {
-            self.follow(lead);
-        }
+        self.follow_leads();
         if self.wants_network() {
             self.read_at = self.now + READ_INTERVAL;
             self.effects.output(Output::ReadNetwork);
@@ -384,28 +393,82 @@ impl Search {
         self.read_at <= self.now || !self.saw_network && self.needs_network() && is_idle
     }
 
+    /// Follows all leads that there are.
+    fn follow_leads(&mut self) {
+        for lead in std::mem::take(&mut self.effects.leads) {
+            self.follow(lead);
+        }
+    }
+
     /// Makes a candidate of a lead, unless another machine wants to send us out of our network.
     fn follow(&mut self, lead: Lead) {
-        let address = lead.remote.ip();
-        let is_near = is_private(address) || self.network.is_on_link(address);
-        if lead.origin.is_hearsay() && !is_near && !self.saw_network {
-            // It may be on-link: look.
-            self.read_at = self.now;
-            self.effects.leads.push(lead);
-        } else if lead.origin.is_hearsay() && !is_near {
-            self.effects.note(Note::NotPrivate(lead));
-        } else if (lead.origin.is_named() || is_approachable(address)) && self.frontier.add(lead) {
+        let may_be_asked = self.may_be_asked(&lead);
+        if may_be_asked && self.frontier.add(lead) {
             // Every address of a sweep that connects is a lead: too many to tell.
             if lead.origin != Origin::Sweep || self.packet_socket == Some(true) {
                 self.effects.note(Note::Followed(lead));
             }
+        } else if !may_be_asked && lead.origin.is_hearsay() {
+            if !self.saw_network {
+                // It may be on-link: look.
+                self.read_at = self.now;
+                self.effects.leads.push(lead);
+            } else if !self.network.is_own(lead.remote.ip()) {
+                self.effects.note(Note::NotPrivate(lead));
+            }
+        }
+    }
+
+    /// Whether a lead may be followed in the network as it is now. The user may name any address,
+    /// somebody who knows the name any private one, and the others only hosts on our own links; a
+    /// sweep asks nobody else anyhow but those that the user has named.
+    fn may_be_asked(&self, lead: &Lead) -> bool {
+        let address = lead.remote.ip();
+        let is_on_link = self.network.is_on_link(address);
+        match lead.origin {
+            Origin::Override | Origin::Previous | Origin::Hosts | Origin::Sweep => true,
+            Origin::Dns | Origin::Mdns if address.is_loopback() => false,
+            Origin::Dns | Origin::Mdns if is_link_local(address) => {
+                is_on_link && !self.network.is_own(address)
+            }
+            Origin::Dns | Origin::Mdns => is_private(address) || is_on_link,
+            Origin::Gateway | Origin::Neighbours | Origin::Ping => {
+                is_approachable(address) && is_on_link && !self.network.is_own(address)
+            }
+        }
+    }
+
+    /// The network has changed: who did not answer may be reached now.
+    fn ask_silent_again(&mut self) {
+        let mut frontier = std::mem::take(&mut self.frontier);
+        frontier.ask_silent_again(|lead| self.may_be_asked(lead));
+        self.frontier = frontier;
+    }
+
+    /// Follows the other addresses of hosts that answer at a link-local one: those of the neighbours
+    /// that have the same Ethernet address.
+    fn follow_same_hosts(&mut self) {
+        for lead in self.frontier.link_local_caches() {
+            let neighbours = &self.network.neighbours;
+            let known = neighbours.iter().find(|known| known.remote.ip() == lead.remote.ip());
+            let Some(known) = known.filter(|known| known.hardware_address.is_some()) else {
+                continue;
+            };
+            let is_same = |other: &&Neighbour| {
+                other.hardware_address == known.hardware_address && !needs_zone(other.remote.ip())
+            };
+            self.effects.leads.extend(neighbours.iter().filter(is_same).map(|other| Lead {
+                remote: with_port(other.remote, self.port),
+                has_name: false,
+                ..lead
+            }));
         }
     }
 
     /// Acts on the end of a proof.
-    fn judge(&mut self, Judged { lead, by_name, verdict }: Judged) {
-        let remote = lead.remote;
-        let lead = self.frontier.lead_to(remote).unwrap_or(lead);
+    fn judge(&mut self, Judged { lead: tried, by_name, verdict }: Judged) {
+        let remote = tried.remote;
+        let lead = self.frontier.lead_to(remote).unwrap_or(tried);
         let is_nobody = lead.origin == Origin::Sweep
             && matches!(
                 verdict,
@@ -416,9 +479,15 @@ impl Search {
         }
         let found = Found { remote, origin: lead.origin, by_name };
         match verdict {
+            Verdict::Cache if needs_zone(remote.ip()) => {
+                self.frontier.hold(remote);
+                self.effects.note(Note::LinkLocal(lead));
+                // The kernel knows its Ethernet address now.
+                self.effects.output(Output::ReadNetwork);
+            }
             Verdict::Cache if lead.origin.is_named() => self.winner = Some(found),
             Verdict::Cache => {
-                self.frontier.close(remote);
+                self.frontier.hold(remote);
                 if self.held.is_none_or(|held| lead.origin < held.origin) {
                     self.held = Some(found);
                 }
@@ -427,7 +496,7 @@ impl Search {
                 }
             }
             Verdict::NotACache(flaw) => {
-                if self.frontier.reject(remote, flaw, by_name) {
+                if self.frontier.reject(&tried, flaw, by_name) {
                     self.effects.note(Note::AskedByName(remote));
                 }
             }
@@ -470,11 +539,28 @@ impl Search {
         if self.sweep.has_started() {
             self.effects.note(self.sweep.summary());
         }
-        if let Outcome::Found(found) = outcome {
-            self.effects.note(Note::Won(found.origin));
+        match outcome {
+            Outcome::Found(found) => self.effects.note(Note::Won(found.origin)),
+            Outcome::Interrupted => {}
+            Outcome::NotFound | Outcome::NoNetwork => {
+                let only = self.frontier.link_local_caches().next();
+                self.effects.outputs.extend(only.map(Note::OnlyLinkLocal).map(Output::Note));
+            }
         }
+        // What was to be opened just now stays closed.
+        let outputs = &mut self.effects.outputs;
+        let mut unopened = Vec::new();
+        outputs.retain(|output| match output {
+            Output::OpenDatagram { channel, .. } | Output::OpenStream { channel, .. } => {
+                unopened.push(*channel);
+                false
+            }
+            _ => true,
+        });
         for channel in self.dns.open_channels().chain(self.verify.open_channels()) {
-            self.effects.output(Output::Close(channel));
+            if !unopened.contains(&channel) {
+                outputs.push_back(Output::Close(channel));
+            }
         }
     }
 

@@ -2,12 +2,16 @@
 //!
 //! Each question has a connected socket of its own, so the kernel checks who answers, and a closed
 //! port says so at once. A socket stays open after a denial: what denied may have been a forgery.
+//! Servers are configured, or guessed: a home router often knows a name that the configured server,
+//! far away, does not. What a guess says is as welcome, but nothing waits for it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Random;
-use crate::model::{Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest};
+use crate::model::{
+    Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest, with_scope,
+};
 use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_reply};
 
 /// When a question that nobody answered is sent again, counted from the first time.
@@ -15,6 +19,8 @@ const RESEND_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs
 /// When a server that has not answered counts as having nothing to say: after its second resend
 /// has had a second, like the resolvers of musl and glibc with `attempts:3`.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The least time for a server that became known when others had long been asked.
+const LATE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions open at a time: eight servers, two types, and as many again after network changes.
 const QUESTIONS_MAX: usize = 32;
 /// Bytes of an answer over TCP; sixteen addresses and as many aliases need a quarter of it.
@@ -31,6 +37,8 @@ pub struct Dns {
     random: Random,
     /// Everything asked so far.
     questions: Vec<Question>,
+    /// When the first server was asked, since the network came up.
+    begun_at: Option<Elapsed>,
     /// The number of the next channel.
     next_channel: u32,
 }
@@ -40,6 +48,8 @@ pub struct Dns {
 struct Question {
     /// Who is asked.
     server: SocketAddr,
+    /// Whether nobody configured it.
+    is_guess: bool,
     /// What for.
     kind: RecordType,
     /// The id that an answer must repeat.
@@ -48,6 +58,8 @@ struct Question {
     channel: Option<u32>,
     /// When it was first sent.
     asked_at: Elapsed,
+    /// When its server's silence becomes an answer.
+    silent_at: Elapsed,
     /// How often it was sent again.
     resent: usize,
     /// What is known of the answer.
@@ -63,7 +75,9 @@ enum State {
     Waiting,
     /// The server cannot be asked: nobody listens or no route. It may be about to start.
     Unreachable,
-    /// A valid answer, positive or negative.
+    /// The server knows nothing, or does not do its work.
+    Denied,
+    /// It has given addresses.
     Answered,
 }
 
@@ -71,54 +85,62 @@ impl Dns {
     /// Asks nobody yet.
     #[must_use]
     pub fn new(name: Name, port: u16, random: Random) -> Self {
-        Self { name, port, random, questions: Vec::new(), next_channel: 0 }
+        Self { name, port, random, questions: Vec::new(), begun_at: None, next_channel: 0 }
     }
 
-    /// Asks the servers that were not asked before, and anew those that could not be reached.
-    pub fn ask(&mut self, now: Elapsed, servers: &[SocketAddr], effects: &mut Effects) {
+    /// Asks the configured servers, or guessed ones, that were not asked before, and anew those that
+    /// could not be reached.
+    pub fn ask(
+        &mut self,
+        now: Elapsed,
+        servers: &[SocketAddr],
+        is_guess: bool,
+        effects: &mut Effects,
+    ) {
         for server in servers {
-            let known = self.questions.iter().any(|question| question.server == *server);
-            if known {
-                self.ask_again_if_unreachable(now, *server, effects);
-            } else if self.questions.len() + 2 <= QUESTIONS_MAX {
+            let is_known = self.questions.iter().any(|question| question.server == *server);
+            if !is_known && self.questions.len() + 2 <= QUESTIONS_MAX {
                 effects.note(Note::AskedServer(*server));
                 for kind in [RecordType::A, RecordType::Aaaa] {
-                    let id = self.random.next_u16();
-                    self.questions.push(Question {
-                        server: *server,
-                        kind,
-                        id,
-                        channel: None,
-                        asked_at: now,
-                        resent: 0,
-                        state: State::Waiting,
-                        stream: None,
-                    });
-                    let added = self.questions.len() - 1;
-                    self.open(added, effects);
+                    self.questions.push(Question::new(*server, kind, is_guess, now));
                 }
             }
+            let is_due = |question: &mut Question| {
+                let is_right_guess = question.is_guess && !is_guess;
+                question.is_guess &= is_guess;
+                question.state == State::Unreachable || is_right_guess
+            };
+            self.begin(now, effects, &|question| question.server == *server && is_due(question));
         }
     }
 
-    /// The network has changed: a server that was out of reach may not be so any more.
-    fn ask_again_if_unreachable(
+    /// The network has come up: what was asked before it did reached nobody, or a forwarder on this
+    /// host that had nobody to ask.
+    pub fn begin_anew(&mut self, now: Elapsed, effects: &mut Effects) {
+        self.begun_at = Some(now);
+        self.begin(now, effects, &|question| question.state != State::Answered);
+    }
+
+    /// Asks the questions that are due as if for the first time.
+    fn begin(
         &mut self,
         now: Elapsed,
-        server: SocketAddr,
         effects: &mut Effects,
+        is_due: &dyn Fn(&mut Question) -> bool,
     ) {
+        let begun_at = *self.begun_at.get_or_insert(now);
         for index in 0..self.questions.len() {
-            if let Some(question) = self.questions.get_mut(index)
-                && question.server == server
-                && question.state == State::Unreachable
-            {
-                question.state = State::Waiting;
-                question.asked_at = now;
-                question.resent = 0;
-                if question.channel.is_none() {
-                    self.open(index, effects);
+            let Some(question) = self.questions.get_mut(index) else { return };
+            if is_due(question) {
+                if let Some(channel) = question.channel {
+                    effects.output(Output::Close(Channel::Dns(channel)));
                 }
+                *question = Question {
+                    state: State::Waiting,
+                    silent_at: (begun_at + SILENCE_TIMEOUT).max(now + LATE_TIMEOUT),
+                    ..Question::new(question.server, question.kind, question.is_guess, now)
+                };
+                self.open(index, effects);
             }
         }
     }
@@ -129,6 +151,7 @@ impl Dns {
         let channel = self.next_channel;
         self.next_channel += 1;
         question.channel = Some(channel);
+        question.id = self.random.next_u16();
         let channel = Channel::Dns(channel);
         let query = compose_question(question.id, true, &self.name, &[question.kind]);
         let remote = question.server;
@@ -176,18 +199,20 @@ impl Dns {
             Reply::Addresses(addresses) => {
                 question.state = State::Answered;
                 let scope = scope_of(question.server);
-                effects.leads.extend(
-                    addresses
-                        .iter()
-                        .map(|address| Lead::new(Origin::Dns, *address, scope, self.port)),
-                );
+                effects.leads.extend(addresses.iter().map(|address| {
+                    let remote = with_scope(SocketAddr::new(*address, self.port), scope);
+                    Lead {
+                        has_name: !question.is_guess,
+                        ..Lead::heard(Origin::Dns, remote, question.server.ip())
+                    }
+                }));
             }
             Reply::Truncated if !over_tcp => {
                 question.stream = Some(Vec::new());
                 self.open(index, effects);
             }
             Reply::Nothing | Reply::Truncated => {
-                question.state = State::Answered;
+                question.state = State::Denied;
                 effects.note(Note::ServerDenied(question.server));
             }
         }
@@ -201,7 +226,7 @@ impl Dns {
         if question.state == State::Waiting {
             let over_tcp = question.stream.take().is_some();
             let gone = over_tcp || failure == Failure::Broken;
-            question.state = if gone { State::Answered } else { State::Unreachable };
+            question.state = if gone { State::Denied } else { State::Unreachable };
             effects.note(Note::ServerDenied(question.server));
         }
     }
@@ -213,7 +238,10 @@ impl Dns {
             if question.resend_at().is_none_or(|resend_at| now < resend_at) {
                 continue;
             }
-            question.resent += 1;
+            // After a stall several are due; one is enough.
+            while question.resend_at().is_some_and(|resend_at| resend_at <= now) {
+                question.resent += 1;
+            }
             match question.channel {
                 None => self.open(index, effects),
                 // TCP sends again by itself.
@@ -247,16 +275,33 @@ impl Dns {
 }
 
 impl Question {
+    /// One that is not sent yet.
+    const fn new(server: SocketAddr, kind: RecordType, is_guess: bool, now: Elapsed) -> Self {
+        Self {
+            server,
+            is_guess,
+            kind,
+            id: 0,
+            channel: None,
+            asked_at: now,
+            silent_at: now,
+            resent: 0,
+            state: State::Unreachable,
+            stream: None,
+        }
+    }
+
     /// When it is to be sent again, if ever.
     fn resend_at(&self) -> Option<Elapsed> {
         let after = RESEND_AFTER.get(self.resent)?;
-        (self.state != State::Answered).then(|| self.asked_at + *after)
+        let is_open = matches!(self.state, State::Waiting | State::Unreachable);
+        (is_open && !self.is_guess).then(|| self.asked_at + *after)
     }
 
-    /// When its server's silence becomes an answer, if that is still to come.
+    /// When its server's silence becomes an answer, if somebody waits for that.
     fn silent_at(&self, now: Elapsed) -> Option<Elapsed> {
-        let silent_at = self.asked_at + SILENCE_TIMEOUT;
-        (self.state == State::Waiting && now < silent_at).then_some(silent_at)
+        let is_awaited = self.state == State::Waiting && !self.is_guess && now < self.silent_at;
+        is_awaited.then_some(self.silent_at)
     }
 }
 

@@ -1,6 +1,8 @@
 //! `override`, `previous` and `hosts`: what the host itself already knows.
 
-use crate::facts::{Known, Override, socket_address};
+use std::net::SocketAddr;
+
+use crate::facts::{Known, Override};
 use crate::model::{Effects, Lead, Methods, Note, Origin};
 
 /// Turns what is known into leads; true when an override excludes everything else.
@@ -8,20 +10,23 @@ pub fn follow(known: &Known, methods: Methods, port: u16, effects: &mut Effects)
     if let Some(order) = known.override_ {
         effects.note(Note::Started(Origin::Override));
         if let Override::At(remote) = order {
-            effects.leads.push(Lead { origin: Origin::Override, remote });
+            effects.leads.push(Lead::new(Origin::Override, remote));
         }
         return true;
     }
     if methods.contains(Origin::Previous) {
         effects.note(Note::Started(Origin::Previous));
         effects.leads.extend(known.previous.map(|previous| Lead {
-            origin: Origin::Previous,
-            remote: socket_address(previous, port),
+            has_name: previous.by_name,
+            ..Lead::new(Origin::Previous, SocketAddr::new(previous.address, port))
         }));
     }
     if methods.contains(Origin::Hosts) {
         effects.note(Note::Started(Origin::Hosts));
-        let leads = known.hosts.iter().map(|address| Lead::new(Origin::Hosts, *address, 0, port));
+        let leads = known
+            .hosts
+            .iter()
+            .map(|address| Lead::new(Origin::Hosts, SocketAddr::new(*address, port)));
         effects.leads.extend(leads);
     }
     false

@@ -5,13 +5,14 @@
 //! default, swallows both; a packet socket hears them before it does. That one costs some ten
 //! milliseconds to close, so it too is only opened when the first question went unheard.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Random;
 use crate::facts::{Neighbour, Network, is_link_local};
 use crate::model::{
     Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output, earliest, with_port,
+    with_scope,
 };
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
@@ -23,6 +24,8 @@ const ASK_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_s
 const LISTEN_AFTER: Duration = Duration::from_millis(100);
 /// How long a link may be silent before it counts as having nothing to say.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The least time for a link that came when others had long been asked.
+const LATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Links asked, an interface counting once for each family.
 const LINKS_MAX: usize = 32;
 /// Neighbours asked one by one.
@@ -39,6 +42,8 @@ pub struct Mdns {
     id: u16,
     /// Where it is asked.
     links: Vec<Link>,
+    /// When the first link was asked, since the network came up.
+    begun_at: Option<Elapsed>,
     /// The neighbours that were asked one by one.
     asked: Vec<SocketAddr>,
 }
@@ -52,6 +57,8 @@ struct Link {
     family: Family,
     /// When it was first asked.
     asked_at: Elapsed,
+    /// When its silence becomes an answer.
+    silent_at: Elapsed,
     /// How often it was asked again.
     asked_again: usize,
     /// Whether we listen to the group.
@@ -63,7 +70,7 @@ impl Mdns {
     #[must_use]
     pub fn new(name: Name, port: u16, random: &mut Random) -> Self {
         let id = random.next_u16();
-        Self { name, port, id, links: Vec::new(), asked: Vec::new() }
+        Self { name, port, id, links: Vec::new(), begun_at: None, asked: Vec::new() }
     }
 
     /// Asks on every link that was not there before.
@@ -76,10 +83,12 @@ impl Mdns {
                 if known || !interface.speaks_multicast(family) || self.links.len() == LINKS_MAX {
                     continue;
                 }
+                let begun_at = *self.begun_at.get_or_insert(now);
                 self.links.push(Link {
                     interface: index,
                     family,
                     asked_at: now,
+                    silent_at: (begun_at + SILENCE_TIMEOUT).max(now + LATE_TIMEOUT),
                     asked_again: 0,
                     listens: false,
                 });
@@ -92,6 +101,7 @@ impl Mdns {
     /// The network has come up: what was asked before it did may have reached nobody.
     pub fn forget(&mut self) {
         self.links.clear();
+        self.begun_at = None;
     }
 
     /// The question, A and AAAA in one packet.
@@ -135,9 +145,10 @@ impl Mdns {
         }
         let id = (!datagram.multicast).then_some(self.id);
         let addresses = parse_multicast(datagram.payload, &self.name, id).unwrap_or_default();
-        let lead =
-            |address: &IpAddr| Lead::new(Origin::Mdns, *address, datagram.interface, self.port);
-        effects.leads.extend(addresses.iter().map(lead));
+        effects.leads.extend(addresses.iter().map(|address| {
+            let remote = with_scope(SocketAddr::new(*address, self.port), datagram.interface);
+            Lead::heard(Origin::Mdns, remote, source.ip())
+        }));
     }
 
     /// Asks again and begins to listen when the time has come.
@@ -150,8 +161,12 @@ impl Mdns {
                 effects.output(Output::ListenMulticast { interface, family });
                 effects.output(Output::OpenPacketSocket);
             }
-            if link.ask_again_at().is_some_and(|at| at <= now) {
-                link.asked_again += 1;
+            let is_due = |link: &Link| link.ask_again_at().is_some_and(|at| at <= now);
+            if is_due(link) {
+                // After a stall several are due; one is enough.
+                while is_due(link) {
+                    link.asked_again += 1;
+                }
                 effects.output(self.ask_link(interface, family));
             }
         }
@@ -182,7 +197,6 @@ impl Link {
 
     /// When its silence becomes an answer, if that is still to come.
     fn silent_at(&self, now: Elapsed) -> Option<Elapsed> {
-        let silent_at = self.asked_at + SILENCE_TIMEOUT;
-        (now < silent_at).then_some(silent_at)
+        (now < self.silent_at).then_some(self.silent_at)
     }
 }

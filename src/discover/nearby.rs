@@ -24,16 +24,14 @@ pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
         network
             .gateways
             .iter()
-            .map(|gateway| Lead { origin: Origin::Gateway, remote: with_port(*gateway, port) }),
+            .map(|gateway| Lead::new(Origin::Gateway, with_port(*gateway, port))),
     );
 }
 
 /// Leads to the neighbours.
 pub fn follow_neighbours(network: &Network, port: u16, effects: &mut Effects) {
-    effects.leads.extend(network.neighbours.iter().map(|neighbour| Lead {
-        origin: Origin::Neighbours,
-        remote: with_port(neighbour.remote, port),
-    }));
+    let remotes = network.neighbours.iter().map(|neighbour| with_port(neighbour.remote, port));
+    effects.leads.extend(remotes.map(|remote| Lead::new(Origin::Neighbours, remote)));
 }
 
 /// The state of the reading of neighbours.

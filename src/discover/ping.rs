@@ -65,7 +65,7 @@ impl Ping {
     pub fn handle(&self, source: SocketAddr, message: &[u8], effects: &mut Effects) {
         if parse_reply(source.is_ipv6(), message) == Ok(self.cookie) {
             let remote = with_port(source, self.port);
-            effects.leads.push(Lead { origin: Origin::Ping, remote });
+            effects.leads.push(Lead::new(Origin::Ping, remote));
         }
     }
 

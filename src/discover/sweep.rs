@@ -220,7 +220,7 @@ impl Sweep {
     /// A lead to an address.
     fn lead_to(&self, address: Ipv4Addr, effects: &mut Effects) {
         let remote = SocketAddr::new(IpAddr::V4(address), self.port);
-        effects.leads.push(Lead { origin: Origin::Sweep, remote });
+        effects.leads.push(Lead::new(Origin::Sweep, remote));
     }
 
     /// The area whose turn it is, those that are done left out.

@@ -30,12 +30,26 @@ pub struct Known {
     /// What the user ordered.
     pub override_: Option<Override>,
     /// Where an earlier run of this boot found the cache.
-    pub previous: Option<(IpAddr, u32)>,
+    pub previous: Option<Previous>,
     /// What the hosts file says of the name.
     pub hosts: Vec<IpAddr>,
     /// The DNS servers in resolv.conf.
     pub nameservers: Vec<SocketAddr>,
 }
+
+/// Where an earlier search found the cache, at the port that is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether it wants to be called by its name.
+    pub by_name: bool,
+}
+
+/// What is wrong with link-local IPv6: Nix up to 2.26 takes such an address with its zone, 2.34 does
+/// not, and a zone of stage 1 need not be there in stage 2.
+pub const LINK_LOCAL: &str =
+    "a link-local address, which Nix cannot use: give it an IPv4 or ULA address";
 
 /// Looks up an interface's index by its name.
 pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
@@ -57,11 +71,10 @@ pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
 
 /// The address in the file that an earlier run wrote, if it is there and holds one.
 #[must_use]
-pub fn read_previous(path: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
+pub fn read_previous(path: &str) -> Option<Previous> {
     let mut previous = None;
-    for_each_line(path, &mut |line| previous = previous.or_else(|| parse_scoped(line, index_of)))
-        .ok()?;
-    previous
+    for_each_line(path, &mut |line| previous = previous.or_else(|| line.parse().ok())).ok()?;
+    previous.map(|address| Previous { address, by_name: false })
 }
 
 /// An address with its scope, as a socket address.

@@ -256,6 +256,13 @@ impl Network {
         interfaces.find(|interface| interface.link.index == index)?.link.hardware_address
     }
 
+    /// Whether `address` is one of this host's own.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        let mut interfaces = self.interfaces.iter();
+        interfaces.any(|interface| interface.addresses.iter().any(|(own, _)| *own == address))
+    }
+
     /// Whether `address` shares a link with one of ours.
     #[must_use]
     pub fn is_on_link(&self, address: IpAddr) -> bool {

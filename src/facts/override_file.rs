@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr};
 
-use super::{IndexOf, parse_scoped, socket_address};
+use super::LINK_LOCAL;
+use crate::model::needs_zone;
 use crate::sys;
 
 /// Bytes of an override; the longest sensible one has about sixty.
@@ -39,14 +40,13 @@ pub fn read_override(
     path: &str,
     credentials: Option<&str>,
     port: u16,
-    index_of: IndexOf,
     complain: &mut dyn FnMut(&str),
 ) -> Option<Override> {
     let credentials = credentials.unwrap_or(SYSTEM_CREDENTIALS);
     let handed_on = [credentials, FW_CFG_CREDENTIAL].concat();
     let credential = [credentials, CREDENTIAL].concat();
     for place in [path, COMMAND_LINE, FW_CFG, &handed_on, &credential] {
-        match read_order(place, place == path, port, index_of) {
+        match read_order(place, place == path, port) {
             Ok(None) => {}
             Ok(order) => return order,
             Err(problem) => {
@@ -58,12 +58,7 @@ pub fn read_override(
 }
 
 /// Reads the order at one place, if there is one; or what is wrong with it.
-fn read_order(
-    place: &str,
-    is_users: bool,
-    port: u16,
-    index_of: IndexOf,
-) -> Result<Option<Override>, String> {
+fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>, String> {
     let mut content = Vec::new();
     match sys::open(place).and_then(|file| file.take(OVERRIDE_MAX).read_to_end(&mut content)) {
         Ok(_) => {}
@@ -81,9 +76,13 @@ fn read_order(
         None => Ok(None),
         // Where QEMU has nothing our unit hands on a comment: systemd has no empty credentials.
         Some([] | [b'#', ..]) if !is_users => Ok(None),
-        Some(order) => parse_override(order, port, index_of)
-            .map(Some)
-            .ok_or_else(|| "holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned()),
+        Some(order) => match parse_override(order, port) {
+            Some(Override::At(remote)) if needs_zone(remote.ip()) => {
+                Err(["holds ", LINK_LOCAL].concat())
+            }
+            Some(order) => Ok(Some(order)),
+            None => Err("holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned()),
+        },
     }
 }
 
@@ -96,7 +95,7 @@ fn parameter(command_line: &[u8]) -> Option<&[u8]> {
 }
 
 /// Reads `IP`, `IP:PORT`, `[IPv6]:PORT` or `none`; blank lines and `#` comments may stand around.
-fn parse_override(content: &[u8], port: u16, index_of: IndexOf) -> Option<Override> {
+fn parse_override(content: &[u8], port: u16) -> Option<Override> {
     let text = str::from_utf8(content).ok()?;
     let mut lines =
         text.lines().map(str::trim_ascii).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -118,11 +117,17 @@ fn parse_override(content: &[u8], port: u16, index_of: IndexOf) -> Option<Overri
             _ => (word, port),
         },
     };
-    let (address, scope) = parse_scoped(address, index_of)?;
-    if word.starts_with('[') && address.is_ipv4() || !is_connectable(address) {
+    let (address, zone) = match address.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (address, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let is_misplaced =
+        word.starts_with('[') && address.is_ipv4() || zone.is_some() && !needs_zone(address);
+    if is_misplaced || !is_connectable(address) {
         return None;
     }
-    Some(Override::At(socket_address((address, scope), port)))
+    Some(Override::At(SocketAddr::new(address, port)))
 }
 
 /// A port one can connect to, in digits only.
@@ -144,15 +149,13 @@ mod tests {
 
     #[test]
     fn every_form_of_the_contract() {
-        let index_of = |name: &str| (name == "eth0").then_some(7);
-        let parse = |text: &str| parse_override(text.as_bytes(), 9999, &index_of);
+        let parse = |text: &str| parse_override(text.as_bytes(), 9999);
         let at = |text: &str| Some(Override::At(text.parse().unwrap()));
         assert_eq!(parse("10.0.2.2"), at("10.0.2.2:9999"));
         assert_eq!(parse("# VM\n\n 10.0.2.2:80 \r\n"), at("10.0.2.2:80"));
         assert_eq!(parse("fd00::1"), at("[fd00::1]:9999"));
         assert_eq!(parse("[fd00::1]"), at("[fd00::1]:9999"));
         assert_eq!(parse("[fd00::1]:80"), at("[fd00::1]:80"));
-        assert_eq!(parse("fe80::1%eth0"), at("[fe80::1%7]:9999"));
         assert_eq!(parse("none\n"), Some(Override::None));
         for bad in [
             "",
@@ -173,12 +176,13 @@ mod tests {
             "10.0.2.2\n10.0.2.3",
             "http://10.0.2.2",
             "None",
-            "fe80::1%nope",
+            "10.0.2.2%eth0",
+            "fd00::1%eth0",
             "\u{0}",
         ] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
-        assert_eq!(parse_override(b"\xff\xfe", 9999, &index_of), None);
+        assert_eq!(parse_override(b"\xff\xfe", 9999), None);
     }
 
     #[test]
@@ -192,7 +196,6 @@ mod tests {
 
     #[test]
     fn the_file_comes_first_and_nonsense_is_passed_over() {
-        let index_of = |_: &str| None;
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         let read = || {
@@ -202,7 +205,6 @@ mod tests {
                 &path("file"),
                 Some(credentials.trim_end_matches('/')),
                 9999,
-                &index_of,
                 &mut |complaint| complaints.push(complaint.to_owned()),
             );
             (order, complaints)
@@ -217,6 +219,15 @@ mod tests {
         let (order, complaints) = read();
         assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
         assert!(complaints.len() == 1 && complaints[0].contains("/file holds none of"));
+        for scoped in ["fe80::1%eth0", "[fe80::1%eth0]:9999", "fe80::1"] {
+            std::fs::write(path("file"), scoped).unwrap();
+            let (order, complaints) = read();
+            assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
+            assert!(
+                complaints.len() == 1 && complaints[0].contains("which Nix cannot use"),
+                "{scoped}"
+            );
+        }
         std::fs::write(path("file"), "none").unwrap();
         assert_eq!(read(), (Some(Override::None), vec![]));
     }

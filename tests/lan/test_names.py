@@ -126,9 +126,28 @@ def test_mdns_over_ipv6_alone(lan):
     client = lan.host("client", ipv6=True)
     cache.serve_cache()
     cache.announce_by_avahi()
-    result = client.resolve("--budget", "5")
-    assert result.address.startswith("fe80::") and result.address.endswith("%eth0"), result.log
-    assert "%25eth0]:9999/system?priority=30 " in result.nix_conf
+    for host, address in ((cache, "fd77::141"), (client, "fd77::50")):
+        host.run("ip", "address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    result = client.resolve()
+    assert result.address == "fd77::141", result.log
+    assert "http://[fd77::141]:9999/system?priority=30 " in result.nix_conf
+
+
+def test_a_link_local_address_is_no_use(lan, router, client):
+    """Nix cannot use one: the log says so, and what to do about it."""
+    cache = lan.host("cache", ipv6=True)
+    client = lan.host("dual", 51, ipv6=True)
+    client.write_etc("resolv.conf", f"nameserver {router.address}\n")
+    cache.serve_cache()
+    cache.announce_by_avahi()
+    result = client.resolve()
+    assert_not_found(result, 5)
+    assert "answers only at a link-local address, which Nix cannot use" in result.log
+    # The same host has another address: it is found there, by its Ethernet address.
+    cache.add_address(lan.network[141])
+    client.run("nc", "-z", "-w", "2", lan.network[141], 9999)
+    result = client.resolve("--methods", "mdns,neighbours")
+    assert result.address == str(lan.network[141]), result.log
 
 
 def test_nothing_there_and_dns_says_so(router, client):

@@ -18,7 +18,7 @@ mod world;
 
 use std::net::SocketAddr;
 
-use cache_resolver::facts::{Known, Override};
+use cache_resolver::facts::{Known, Override, Previous};
 use cache_resolver::model::{Elapsed, Origin, Outcome};
 use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
@@ -67,7 +67,7 @@ fn add_method(world: &mut World, origin: Origin, does: Does) {
     let at_home = matches!(origin, Origin::Previous | Origin::Hosts);
     world.hosts.push((remote, host, if at_home { delay } else { millis(1) }));
     match origin {
-        Origin::Previous => world.known.previous = Some((address, 0)),
+        Origin::Previous => world.known.previous = Some(Previous { address, by_name: false }),
         Origin::Hosts => world.known.hosts = vec![address],
         Origin::Dns => {
             world.servers.push((

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use cache_resolver::cli::{Command, Config, Environment, parse};
-use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, is_private};
+use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous, is_private};
 use cache_resolver::model::Origin;
 use cache_resolver::model::{
     Channel, Elapsed, Failure, Family, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
@@ -239,7 +239,8 @@ impl World {
             world.hosts.push((remote, host, delay));
         }
         if world.dice.percent(20) {
-            world.known.previous = Some((world.any_address().ip(), 0));
+            let address = world.any_address().ip();
+            world.known.previous = Some(Previous { address, by_name: false });
         }
         if world.dice.percent(20) {
             world.known.hosts = vec![world.any_address().ip()];
@@ -355,8 +356,9 @@ impl World {
                 && is_private(*given)
                 && is_cache(given, false)
         });
-        let of_known = self.known.previous.iter().any(|(previous, _)| is_cache(previous, false))
-            || self.known.hosts.iter().any(|known| is_cache(known, true));
+        let of_known =
+            self.known.previous.iter().any(|previous| is_cache(&previous.address, false))
+                || self.known.hosts.iter().any(|known| is_cache(known, true));
         let is_swept = self.options != "--methods previous,hosts,dns,mdns"
             && self.options != "--sweep-limit 20";
         let of_sweep = is_swept
@@ -598,7 +600,7 @@ impl Run<'_> {
                 self.named.retain(|named| named.remote != lead.remote);
             }
             Output::Note(Note::AskedByName(remote)) => {
-                self.named.push(Lead { origin: Origin::Dns, remote });
+                self.named.push(Lead::new(Origin::Dns, remote));
             }
             Output::ReadNetwork => {
                 search.handle(self.now, Input::Network(self.world.network(self.is_up)));
