@@ -117,7 +117,7 @@ fn found_by_override() {
     let expected = format!(
         "# Written by cache-resolver. waterbug answered at {cache}.\n\
          substituters = http://{cache}/system?priority=30 https://cache.nixos.org\n\
-         connect-timeout = 5\n\
+         connect-timeout = 10\n\
          download-attempts = 3\n\
          stalled-download-timeout = 30\n\
          fallback = true\n"
