@@ -46,6 +46,22 @@ const HOST_MAX: usize = 253;
 const SETTINGS_MAX: usize = 64;
 /// Upstreams that may be given; Nix asks every one for every path.
 const UPSTREAMS_MAX: usize = 64;
+/// What the URLs of stores begin with in Nix 2.8 to 2.36 (`uriSchemes` in its libstore).
+const STORE_SCHEMES: [&str; 11] = [
+    "http",
+    "https",
+    "file",
+    "ssh",
+    "ssh-ng",
+    "mounted-ssh-ng",
+    "s3",
+    "unix",
+    "local",
+    "local-overlay",
+    "dummy",
+];
+/// Stores that have a name instead of a URL.
+const STORE_WORDS: [&str; 3] = ["auto", "daemon", "local"];
 /// Networks that may be named to be swept.
 const SWEEP_MAX: usize = 16;
 /// Probes in a second: more than a gigabit switch passes on to every port is of no use.
@@ -260,7 +276,7 @@ fn refuse_value(option: &str, value: &str, what: &str) -> Result<(), String> {
 
 /// Takes the value of an option.
 fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), String> {
-    let refuse = |what| refuse_value(option, &value, what);
+    let refuse = |what: &str| refuse_value(option, &value, what);
     match option {
         "host" => match parse_host(&value) {
             Some(host) => config.host = host,
@@ -282,6 +298,7 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
             if value.is_empty() || !is_url_text(&value) {
                 return refuse("not a store URL");
             }
+            check_store(&value).or_else(|problem| refuse(&problem))?;
             if config.upstreams.len() == UPSTREAMS_MAX {
                 return refuse("too many upstreams");
             }
@@ -347,7 +364,24 @@ fn is_url_text(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\"'\\<>`".contains(&byte))
 }
 
-/// `K=V`, or `K=` to drop K.
+/// Whether Nix can open the store. What it cannot open it passes over with a warning, and builds from
+/// source; a name without a scheme but with a slash it takes for a directory.
+fn check_store(value: &str) -> Result<(), String> {
+    let store = value.split('?').next().unwrap_or(value);
+    let (problem, rest) = match store.split_once("://") {
+        Some(("http" | "https", rest)) if rest.is_empty() || rest.starts_with('/') => {
+            return Err("names no host".to_owned());
+        }
+        Some((scheme, rest)) if !STORE_SCHEMES.contains(&scheme) => {
+            ("Nix knows no such scheme", rest)
+        }
+        None if !store.starts_with('/') && !STORE_WORDS.contains(&store) => ("no scheme", store),
+        _ => return Ok(()),
+    };
+    Err([problem, "; did you mean https://", rest, "?"].concat())
+}
+
+/// `K=V`, or `K=` to drop K. Refuses what would make every nix command fail.
 fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
     let (key, value) = value.split_once('=').ok_or("not K=V")?;
     let (key, value) = (key.trim_ascii(), value.trim_ascii());
@@ -356,11 +390,27 @@ fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
     {
         return Err("K is not the name of a setting");
     }
-    if matches!(key, "substituters" | "extra-substituters") {
+    // The last two are the old names of the first two.
+    if matches!(
+        key,
+        "substituters" | "extra-substituters" | "binary-caches" | "extra-binary-caches"
+    ) {
         return Err("substituters are what this program writes; use --upstream or --additive");
     }
     if value.bytes().any(|byte| byte.is_ascii_control()) || value.contains('#') {
         return Err("V must be one line without '#', which starts a comment in nix.conf");
+    }
+    let is_valid = match key {
+        "include" => false,
+        _ if value.is_empty() => true,
+        "connect-timeout" | "download-attempts" | "stalled-download-timeout" => {
+            parse_number(value).is_some()
+        }
+        "fallback" => matches!(value, "true" | "false" | "yes" | "no" | "1" | "0"),
+        _ => true,
+    };
+    if !is_valid {
+        return Err("every nix command would fail on this line");
     }
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -446,13 +496,14 @@ mod tests {
     #[test]
     fn values_are_taken() {
         let config = parse_words(
-            "--host=Hive.Example. --port 80 --path / --upstream a --upstream b --upstream a --budget .25 \
+            "--host=Hive.Example. --port 80 --path / --upstream https://a --upstream daemon \
+             --upstream https://a --budget .25 \
              --setting fallback= --setting x=y=z --methods dns,mdns --json --explain -v --additive",
         )
         .unwrap();
         assert_eq!((config.host.as_str(), config.short_name()), ("hive.example", "hive"));
         assert_eq!((config.port, config.path.as_str()), (80, ""));
-        assert_eq!(config.upstreams, ["a", "b"]);
+        assert_eq!(config.upstreams, ["https://a", "daemon"]);
         assert_eq!(config.budget, Duration::from_millis(250));
         assert_eq!(config.settings[0], ("fallback".into(), String::new()));
         assert_eq!(config.settings[1], ("x".into(), "y=z".into()));
@@ -483,7 +534,7 @@ mod tests {
             ("--port 65536", "--port '65536'"),
             ("--path system", "--path 'system'"),
             ("--path /a?b", "--path '/a?b'"),
-            ("--upstream a#b", "--upstream 'a#b'"),
+            ("--upstream https://a#b", "--upstream 'https://a#b'"),
             ("--priority -1", "--priority"),
             ("--budget 0.09", "--budget '0.09'"),
             ("--budget 60.1", "--budget '60.1'"),
@@ -491,7 +542,12 @@ mod tests {
             ("--budget 5.", "--budget '5.'"),
             ("--setting a", "--setting 'a'"),
             ("--setting substituters=x", "--upstream"),
+            ("--setting binary-caches=x", "--upstream"),
             ("--setting a=b#c", "--setting 'a=b#c'"),
+            ("--setting include=/etc/x", "would fail"),
+            ("--setting !include=/etc/x", "not the name"),
+            ("--setting connect-timeout=5s", "would fail"),
+            ("--setting fallback=maybe", "would fail"),
             ("--methods dns,nis", "--methods 'nis'"),
             ("--sweep 8.8.8.0/24", "--sweep '8.8.8.0/24'"),
             ("--sweep 100.64.0.0/10", "--sweep '100.64.0.0/10'"),
@@ -506,6 +562,46 @@ mod tests {
         ] {
             let message = parse_words(words).unwrap_err();
             assert!(message.contains(expected), "{words}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_a_store_that_nix_can_open() {
+        for store in [
+            "https://cache.nixos.org",
+            "http://10.0.0.1:8080/x?priority=50&trusted=true",
+            "http://[fd00::1]:8080",
+            "https://user:word@cache.example",
+            "file:///mnt/cache",
+            "ssh://root@builder",
+            "ssh-ng://builder?remote-store=local",
+            "s3://bucket?endpoint=minio.lan&scheme=http",
+            "unix:///nix/var/nix/daemon-socket/socket",
+            "unix://",
+            "local://",
+            "local?root=/mnt",
+            "local",
+            "daemon",
+            "daemon?priority=1",
+            "auto",
+            "/",
+            "/mnt?trusted=true",
+        ] {
+            assert_eq!(parse_words(&["--upstream ", store].concat()).unwrap().upstreams, [store]);
+        }
+        for (store, remedy) in [
+            ("cache.nixos.org", "did you mean https://cache.nixos.org?"),
+            ("cache.nixos.org/", "did you mean https://cache.nixos.org/?"),
+            ("cache.nixos.org?priority=1", "did you mean https://cache.nixos.org?"),
+            ("htps://cache.nixos.org/a", "did you mean https://cache.nixos.org/a?"),
+            ("HTTPS://cache.nixos.org", "did you mean https://cache.nixos.org?"),
+            ("https:/cache.nixos.org", "did you mean"),
+            ("https://", "names no host"),
+            ("http:///x", "names no host"),
+            ("locally", "no scheme"),
+        ] {
+            let message = parse_words(&["--upstream ", store].concat()).unwrap_err();
+            assert!(message.contains(store) && message.contains(remedy), "{message}");
         }
     }
 

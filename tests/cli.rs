@@ -422,6 +422,8 @@ fn usage_is_checked() {
     for (arguments, status, expected) in [
         ("--nonsense", 2, "unknown option --nonsense"),
         ("--port x", 2, "--port 'x'"),
+        ("--upstream cache.nixos.org", 2, "did you mean https://cache.nixos.org?"),
+        ("--setting include=/etc/nix/more.conf", 2, "every nix command would fail"),
         ("--sweep 10.0.0.0/7", 2, "--sweep '10.0.0.0/7'"),
         ("--help", 0, ""),
         ("--version", 0, ""),
