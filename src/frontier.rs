@@ -81,14 +81,14 @@ impl Frontier {
         has_room
     }
 
-    /// Takes the best candidate that waits, of an origin that `may_start`: where it is and whether
-    /// to call it by name.
-    pub fn next(&mut self, may_start: impl Fn(Origin) -> bool) -> Option<(Lead, bool)> {
+    /// Takes the best candidate that waits and, by its origin and its turn among its speaker's,
+    /// `may_start`: where it is and whether to call it by name.
+    pub fn next(&mut self, may_start: impl Fn(Origin, usize) -> bool) -> Option<(Lead, bool)> {
         let candidate = self
             .candidates
             .iter_mut()
             .filter(|candidate| matches!(candidate.state, State::Waiting | State::WaitingByName))
-            .filter(|candidate| may_start(candidate.lead.origin))
+            .filter(|candidate| may_start(candidate.lead.origin, candidate.turn))
             .min_by_key(|known| (known.lead.origin, needs_zone(known.address()), known.turn))?;
         let by_name = candidate.state == State::WaitingByName;
         candidate.state = State::InFlight;
@@ -240,10 +240,10 @@ mod tests {
         assert!(frontier.add(lead(Origin::Mdns, 1)));
         assert!(frontier.add(lead(Origin::Dns, 2)));
         assert!(!frontier.add(lead(Origin::Hosts, 1)));
-        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Hosts, 1), false)));
-        assert_eq!(frontier.next(|origin| origin != Origin::Dns), None);
-        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 2), false)));
-        assert_eq!(frontier.next(|_| true), None);
+        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Hosts, 1), false)));
+        assert_eq!(frontier.next(|origin, _| origin != Origin::Dns), None);
+        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 2), false)));
+        assert_eq!(frontier.next(|_, _| true), None);
         assert!(frontier.is_busy());
     }
 
@@ -253,14 +253,14 @@ mod tests {
             let mut frontier = Frontier::default();
             frontier.add(lead(Origin::Dns, 1));
             frontier.add(lead(Origin::Mdns, 2));
-            while frontier.next(|_| true).is_some() {}
+            while frontier.next(|_, _| true).is_some() {}
             assert!(frontier.reject(&lead(Origin::Dns, 1), flaw, false));
-            assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 1), true)));
+            assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 1), true)));
             assert!(!frontier.reject(&lead(Origin::Dns, 1), flaw, true));
             assert!(!frontier.reject(&lead(Origin::Mdns, 2), flaw, false));
-            assert_eq!(frontier.next(|_| true), None);
+            assert_eq!(frontier.next(|_, _| true), None);
             assert!(frontier.add(lead(Origin::Dns, 2)));
-            assert_eq!(frontier.next(|_| true), Some((lead(Origin::Dns, 2), true)));
+            assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 2), true)));
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
         let mut frontier = Frontier::default();
         let previous = Lead { has_name: true, ..lead(Origin::Previous, 1) };
         frontier.add(previous);
-        assert_eq!(frontier.next(|_| true), Some((previous, true)));
+        assert_eq!(frontier.next(|_, _| true), Some((previous, true)));
     }
 
     #[test]
@@ -280,19 +280,19 @@ mod tests {
                 let mut frontier = Frontier::default();
                 let weak = lead(Origin::Gateway, 1);
                 frontier.add(weak);
-                assert_eq!(frontier.next(|_| true), Some((weak, false)));
+                assert_eq!(frontier.next(|_, _| true), Some((weak, false)));
                 assert!(!(early && frontier.add(lead(Origin::Mdns, 1))), "in flight");
                 frontier.reject(&weak, flaw, false);
                 assert_eq!(!early && frontier.add(lead(Origin::Mdns, 1)), !early);
                 assert!(frontier.awaits_named());
                 assert_eq!(
-                    frontier.next(|_| true),
+                    frontier.next(|_, _| true),
                     Some((lead(Origin::Mdns, 1), false)),
                     "{flaw:?}"
                 );
                 frontier.reject(&lead(Origin::Mdns, 1), flaw, false);
                 assert!(!frontier.add(lead(Origin::Mdns, 1)), "once");
-                assert_eq!(frontier.next(|_| true), None);
+                assert_eq!(frontier.next(|_, _| true), None);
             }
         }
     }
@@ -307,13 +307,13 @@ mod tests {
             (4, Flaw::Refused),
         ] {
             frontier.add(lead(Origin::Mdns, host));
-            frontier.next(|_| true);
+            frontier.next(|_, _| true);
             frontier.reject(&lead(Origin::Mdns, host), flaw, true);
         }
         frontier.ask_silent_again(|lead| lead.remote != remote(2));
-        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Mdns, 1), false)));
-        assert_eq!(frontier.next(|_| true), Some((lead(Origin::Mdns, 4), false)));
-        assert_eq!(frontier.next(|_| true), None);
+        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Mdns, 1), false)));
+        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Mdns, 4), false)));
+        assert_eq!(frontier.next(|_, _| true), None);
     }
 
     #[test]
@@ -324,8 +324,9 @@ mod tests {
         assert_eq!(added, OTHERS_PER_SPEAKER_MAX);
         assert!(frontier.add(heard(201, 202)), "another's other");
         assert!(frontier.add(heard(203, 203)), "an honest one");
-        let order: Vec<_> =
-            std::iter::from_fn(|| frontier.next(|_| true)).map(|(lead, _)| lead.remote).collect();
+        let order: Vec<_> = std::iter::from_fn(|| frontier.next(|_, _| true))
+            .map(|(lead, _)| lead.remote)
+            .collect();
         assert_eq!(order, [203, 0, 201, 1, 2, 3].map(remote));
     }
 
@@ -335,9 +336,9 @@ mod tests {
         let ghost = Lead::new(Origin::Dns, "[fe80::1%2]:9999".parse().unwrap());
         frontier.add(ghost);
         frontier.add(lead(Origin::Dns, 2));
-        assert_eq!(frontier.next(|_| true).unwrap().0, lead(Origin::Dns, 2), "the other first");
+        assert_eq!(frontier.next(|_, _| true).unwrap().0, lead(Origin::Dns, 2), "the other first");
         frontier.reject(&lead(Origin::Dns, 2), Flaw::Refused, false);
-        assert_eq!(frontier.next(|_| true), Some((ghost, false)));
+        assert_eq!(frontier.next(|_, _| true), Some((ghost, false)));
         assert!(!frontier.is_busy() && !frontier.awaits_named());
         frontier.hold(ghost.remote);
         assert_eq!(frontier.link_local_caches().collect::<Vec<_>>(), [ghost]);
@@ -350,7 +351,7 @@ mod tests {
             let [high, low] = host.to_be_bytes();
             let lead = Lead::new(Origin::Sweep, SocketAddr::from(([10, 1, high, low], 9999)));
             assert!(frontier.add(lead), "{host}");
-            frontier.next(|_| true);
+            frontier.next(|_, _| true);
             frontier.reject(&lead, Flaw::Unreachable, false);
         }
     }

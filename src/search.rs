@@ -371,7 +371,7 @@ impl Search {
         self.mdns.advance(self.now, &mut self.effects);
         self.start_methods();
         self.neighbours.advance(self.now, &mut self.effects);
-        let has_room = self.verify.has_room_for(Origin::Sweep);
+        let has_room = self.verify.has_room_for(Origin::Sweep, 0);
         self.sweep.advance(self.now, has_room, &mut self.effects);
         self.follow_leads();
         if self.wants_network() {
@@ -379,7 +379,7 @@ impl Search {
             self.effects.output(Output::ReadNetwork);
         }
         while let Some((lead, by_name)) =
-            self.frontier.next(|origin| self.verify.has_room_for(origin))
+            self.frontier.next(|origin, turn| self.verify.has_room_for(origin, turn))
         {
             self.verify.start(self.now, lead, by_name, &mut self.effects);
         }
@@ -482,7 +482,8 @@ impl Search {
             Verdict::Cache if needs_zone(remote.ip()) => {
                 self.frontier.hold(remote);
                 self.effects.note(Note::LinkLocal(lead));
-                // The kernel knows its Ethernet address now.
+                self.follow_same_hosts();
+                // The kernel knows its Ethernet address by now.
                 self.effects.output(Output::ReadNetwork);
             }
             Verdict::Cache if lead.origin.is_named() => self.winner = Some(found),

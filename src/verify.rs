@@ -70,14 +70,15 @@ impl Verify {
         Self { target, host, proofs: Vec::new(), next_channel: 0 }
     }
 
-    /// Whether a candidate of `origin` may begin now.
+    /// Whether a candidate of `origin`, its speaker's `turn`th, may begin now: the longer its speaker's
+    /// list, the more room it leaves to others.
     #[must_use]
-    pub fn has_room_for(&self, origin: Origin) -> bool {
+    pub fn has_room_for(&self, origin: Origin, turn: usize) -> bool {
         let held = |is_rival: &dyn Fn(Origin) -> bool| {
             self.proofs.iter().filter(|proof| is_rival(proof.lead.origin)).count()
         };
         if origin.is_named() {
-            held(&|other| other == origin) < STREAMS_PER_NAMED_MAX
+            held(&|other| other == origin) + turn < STREAMS_PER_NAMED_MAX
         } else {
             held(&|other| !other.is_named()) < STREAMS_OF_WEAK_MAX
         }

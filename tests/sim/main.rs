@@ -19,7 +19,8 @@ mod world;
 use std::net::SocketAddr;
 
 use cache_resolver::facts::{Known, Override, Previous};
-use cache_resolver::model::{Elapsed, Origin, Outcome};
+use cache_resolver::model::{Elapsed, Failure, Input, Note, Origin, Outcome, Output, with_scope};
+use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
 
@@ -542,6 +543,212 @@ fn the_network_changes_during_a_sweep() {
     world.network_changes = vec![(Elapsed::START, true), (millis(500), false), (millis(900), true)];
     let end = run(&mut world, "gone and back");
     assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
+}
+
+/// A responder on the LAN that answers with these.
+fn responder(host: u8, answers: Vec<std::net::IpAddr>) -> Responder {
+    let address = [10, 0, 0, host].into();
+    Responder { address, delay: millis(1), hearing: Hearing::Anybody, answers }
+}
+
+/// The link-local address of a host on our link.
+fn link_local(host: u16) -> SocketAddr {
+    let address = std::net::IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, host]);
+    with_scope(SocketAddr::new(address, 9999), 2)
+}
+
+#[test]
+fn a_link_local_address_leads_to_the_host_s_other_one() {
+    let mut world = World::new(1);
+    (world.options, world.has_link_local) = ("--methods mdns,neighbours", true);
+    world.hosts =
+        vec![(link_local(141), Host::Cache, millis(1)), (cache(), Host::Cache, millis(1))];
+    world.responders = vec![responder(141, vec![link_local(141).ip()])];
+    world.neighbours = vec![link_local(141).ip(), cache().ip()];
+    let end = run(&mut world, "the same host");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.remote == cache() && found.origin == Origin::Mdns),
+        "{end:?}"
+    );
+    // Nothing else is known of it: the search says what is wrong.
+    world.neighbours.clear();
+    world.hosts.pop();
+    assert_eq!(run(&mut world, "link-local only").outcome, Outcome::NotFound);
+    let is_told =
+        |note: &Note| matches!(note, Note::OnlyLinkLocal(lead) if lead.remote == link_local(141));
+    assert_eq!(world.notes.iter().filter(|note| is_told(note)).count(), 1);
+}
+
+#[test]
+fn a_link_local_ghost_delays_nobody() {
+    let (mut world, cache) = nameless("", 2);
+    world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
+    world.has_link_local = true;
+    world.hosts.push((link_local(9), Host::SwallowsSyn, millis(1)));
+    world.responders = vec![responder(9, vec![link_local(9).ip()])];
+    let end = run(&mut world, "ghost");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
+    assert!(end.at < millis(260), "{end:?}");
+}
+
+#[test]
+fn who_failed_unasked_is_asked_again_when_somebody_names_it() {
+    let mut world = with_server(Server::Answers(vec![cache().ip()]));
+    world.options = "--methods gateway,dns";
+    world.servers[0].2 = millis(1500);
+    world.gateways = vec![SocketAddr::new(cache().ip(), 0)];
+    world.hosts = vec![(cache(), Host::OpensAt(millis(1000)), millis(1))];
+    let end = run(&mut world, "opens late");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+}
+
+#[test]
+fn one_liar_one_share() {
+    let crowd: Vec<_> = (1..=32).map(|host| [10, 0, 0, host].into()).collect();
+    for by_mdns in [true, false] {
+        let mut world = World::new(5);
+        world.options = NAMED;
+        world.hosts.extend(
+            crowd.iter().map(|address| (SocketAddr::new(*address, 9999), Host::Tarpit, millis(1))),
+        );
+        world.hosts.push((cache(), Host::Cache, millis(1)));
+        if by_mdns {
+            // Two answers of sixteen addresses each: no message holds more for us.
+            world.responders =
+                vec![responder(200, crowd[..16].to_vec()), responder(201, crowd[16..].to_vec())];
+            let late = Responder { delay: millis(30), ..responder(141, vec![cache().ip()]) };
+            world.responders.push(late);
+        } else {
+            for (server, answer) in [(1, crowd.clone()), (2, vec![cache().ip()])] {
+                let server = SocketAddr::from(([10, 0, 0, server], 53));
+                world.servers.push((
+                    server,
+                    Server::Answers(answer),
+                    millis(u64::from(server.port()) / 53),
+                ));
+            }
+            world.servers[1].2 = millis(30);
+        }
+        let end = run(&mut world, "a liar");
+        assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache()), "{end:?}");
+        assert!(end.at < millis(50), "{end:?}");
+        let liars = world.probed.iter().filter(|address| crowd.contains(address)).count();
+        assert!(liars <= 8, "{liars} connections for liars");
+    }
+}
+
+#[test]
+fn a_guessed_server_is_not_waited_for() {
+    let end_with = |gateways: &[&str], at: u64| {
+        let mut world = with_server(Server::Denies(support::NXDOMAIN));
+        world.options = "--methods dns,mdns";
+        world.gateways = gateways.iter().map(|gateway| gateway.parse().unwrap()).collect();
+        world.gateways_at = millis(at);
+        run(&mut world, "guess").at
+    };
+    let without = end_with(&[], 0);
+    assert_eq!(end_with(&["10.0.0.2:0"], 0), without, "a silent gateway");
+    assert_eq!(end_with(&["10.0.0.2:0"], 1500), without, "one that comes while we search");
+}
+
+#[test]
+fn a_guess_is_right_but_its_name_is_not_for_nix() {
+    for (host, is_found) in [(Host::Cache, true), (Host::WantsName, false)] {
+        let mut world = with_server(Server::Silent);
+        world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
+        world.guessed =
+            vec![("10.0.0.2:53".parse().unwrap(), Server::Answers(vec![cache().ip()]), millis(1))];
+        world.hosts[0].1 = host;
+        let end = run(&mut world, "guess");
+        assert_eq!(matches!(end.outcome, Outcome::Found(_)), is_found, "{end:?}");
+    }
+}
+
+#[test]
+fn a_forwarder_that_had_nobody_to_ask_is_asked_again() {
+    let mut world = World::new(5);
+    world.options = NAMED;
+    let local = "127.0.0.1:53".parse().unwrap();
+    let forwarder = Server::RefusesUntil(millis(1000), vec![cache().ip()]);
+    world.servers = vec![(local, forwarder, Elapsed::from_micros(50))];
+    world.hosts = vec![(cache(), Host::Cache, millis(1))];
+    world.network_changes = vec![(millis(2000), true)];
+    let end = run(&mut world, "forwarder");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+    assert!(end.at < millis(2100), "{end:?}");
+}
+
+#[test]
+fn names_that_lead_to_nobody() {
+    for lie in ["127.0.0.1", "169.254.3.4"] {
+        let mut world = with_server(Server::Answers(vec![lie.parse().unwrap()]));
+        world.hosts = vec![(SocketAddr::new(lie.parse().unwrap(), 9999), Host::Cache, millis(1))];
+        assert_eq!(run(&mut world, lie).outcome, Outcome::NotFound, "{lie}");
+        assert_eq!(world.probed, [] as [std::net::IpAddr; 0], "{lie}");
+    }
+}
+
+#[test]
+fn weak_leads_stay_on_our_links() {
+    let mut world = World::new(5);
+    world.options = "--methods gateway,neighbours,ping";
+    world.gateways = vec!["10.99.0.1:0".parse().unwrap(), "10.0.0.99:0".parse().unwrap()];
+    world.pinged = vec![[10, 99, 0, 2].into(), [192, 168, 7, 3].into(), [10, 0, 0, 99].into()];
+    run(&mut world, "off-link");
+    assert_eq!(world.probed, [] as [std::net::IpAddr; 0]);
+}
+
+#[test]
+fn a_stall_is_not_made_up_for() {
+    for server in [Server::Silent, Server::PortClosed] {
+        let mut world = with_server(server);
+        world.granularity = 2_000_000;
+        let before = run(&mut world, "stalled").outcome;
+        assert_eq!(before, Outcome::NotFound);
+    }
+}
+
+/// An address is near in one network and not in the other.
+#[test]
+fn who_is_asked_again_is_near_in_this_network() {
+    let config = world::config("10", "--methods mdns,gateway");
+    let mut search = Search::new(&config, &Known::default(), 1).unwrap();
+    let network = |own: [u8; 4], gateway: &str| {
+        let mut world = World::new(1);
+        world.links[0].0 = own.into();
+        world.gateways = vec![gateway.parse().unwrap()];
+        world.network(true, Elapsed::START)
+    };
+    let opened = |search: &mut Search, at, input| {
+        search.handle(millis(at), input);
+        let mut opened = Vec::new();
+        loop {
+            match search.next_output() {
+                Output::OpenStream { channel, remote, .. } => {
+                    opened.push((channel, remote.to_string()));
+                }
+                Output::WaitUntil(_) => return opened,
+                Output::Finished(outcome) => panic!("{outcome:?}"),
+                _ => {}
+            }
+        }
+    };
+    let home = || network([10, 0, 0, 99], "10.0.0.1:0");
+    let mut first = opened(&mut search, 1, Input::Network(home()));
+    first.extend(opened(&mut search, 60, Input::Tick));
+    let (channel, remote) = first[0].clone();
+    assert_eq!(remote, "10.0.0.1:9999");
+    search.handle(millis(61), Input::Failed(channel, Failure::Unreachable));
+    let away = opened(&mut search, 62, Input::Network(network([10, 9, 0, 99], "10.9.0.1:0")));
+    assert_eq!(
+        away.iter().map(|(_, remote)| remote.as_str()).collect::<Vec<_>>(),
+        ["10.9.0.1:9999"]
+    );
+    let back = opened(&mut search, 63, Input::Network(home()));
+    assert_eq!(
+        back.iter().map(|(_, remote)| remote.as_str()).collect::<Vec<_>>(),
+        ["10.0.0.1:9999"]
+    );
 }
 
 /// The dice are what they say, or the seeds mean nothing.

@@ -1,6 +1,6 @@
 //! The simulated LAN: what is in it, and how a search runs in it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use cache_resolver::cli::{Command, Config, Environment, parse};
@@ -8,6 +8,7 @@ use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previo
 use cache_resolver::model::Origin;
 use cache_resolver::model::{
     Channel, Elapsed, Failure, Family, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
+    needs_zone, with_scope,
 };
 use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
@@ -27,6 +28,9 @@ const UNRESOLVED_MAX: usize = 128;
 
 /// A private address that no route leads to.
 const UNROUTED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 7, 144));
+
+/// Our own address on a link that speaks IPv6.
+const OWN_LINK_LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 99));
 
 /// So many milliseconds after the start.
 pub const fn millis(millis: u64) -> Elapsed {
@@ -71,6 +75,8 @@ pub enum Server {
     GarbageFirst(Vec<IpAddr>),
     WrongIdFirst(Vec<IpAddr>),
     ForgedDenialFirst(Vec<IpAddr>),
+    /// It refuses until then, having nobody to ask.
+    RefusesUntil(Elapsed, Vec<IpAddr>),
     Denies(u16),
     Silent,
     PortClosed,
@@ -86,6 +92,7 @@ impl Server {
             | Self::Truncates(given)
             | Self::GarbageFirst(given)
             | Self::WrongIdFirst(given)
+            | Self::RefusesUntil(_, given)
             | Self::ForgedDenialFirst(given) => given,
             Self::Denies(_) | Self::Silent | Self::PortClosed => &[],
         }
@@ -127,6 +134,8 @@ pub enum Host {
     Page,
     OtherStore,
     Flood,
+    /// It refuses until then, and is a cache after it.
+    OpensAt(Elapsed),
 }
 
 impl Host {
@@ -154,6 +163,8 @@ pub struct World {
     /// When the network comes (true) and goes.
     pub network_changes: Vec<(Elapsed, bool)>,
     pub servers: Vec<(SocketAddr, Server, Elapsed)>,
+    /// Servers that nobody configured.
+    pub guessed: Vec<(SocketAddr, Server, Elapsed)>,
     pub responders: Vec<Responder>,
     /// Address, behaviour, and the time for a packet there and back.
     pub hosts: Vec<(SocketAddr, Host, Elapsed)>,
@@ -171,7 +182,11 @@ pub struct World {
     pub options: &'static str,
     /// Our own networks: address, length, and what kind of link they are on.
     pub links: Vec<(Ipv4Addr, u8, LinkKind)>,
+    /// Whether our first link speaks IPv6, with a link-local address.
+    pub has_link_local: bool,
     pub gateways: Vec<SocketAddr>,
+    /// When a router advertisement brings the gateways.
+    pub gateways_at: Elapsed,
     pub neighbours: Vec<IpAddr>,
     /// Hosts that answer ARP and nothing else.
     pub mute: Vec<IpAddr>,
@@ -181,6 +196,8 @@ pub struct World {
     pub probed: Vec<IpAddr>,
     /// Everything sent.
     pub sent: usize,
+    /// What was told.
+    pub notes: Vec<Note>,
 }
 
 impl World {
@@ -191,6 +208,7 @@ impl World {
             known: Known::default(),
             network_changes: vec![(Elapsed::START, true)],
             servers: Vec::new(),
+            guessed: Vec::new(),
             responders: Vec::new(),
             hosts: Vec::new(),
             loss: 0,
@@ -201,12 +219,15 @@ impl World {
             budget: "10",
             options: "",
             links: vec![(Ipv4Addr::new(10, 0, 0, 99), 24, LinkKind::Hardware)],
+            has_link_local: false,
             gateways: Vec::new(),
+            gateways_at: Elapsed::START,
             neighbours: Vec::new(),
             mute: Vec::new(),
             pinged: Vec::new(),
             probed: Vec::new(),
             sent: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -293,7 +314,7 @@ impl World {
             world.servers.push((SocketAddr::from((address, 53)), server, delay));
         }
         for _ in 0..world.dice.below(3) {
-            let responder = Responder {
+            let mut responder = Responder {
                 address: world.any_address().ip(),
                 delay: world.any_delay(),
                 hearing: world.dice.pick(&[
@@ -303,6 +324,12 @@ impl World {
                 ]),
                 answers: vec![world.any_address().ip()],
             };
+            if world.dice.percent(20) {
+                world.add_link_local(&mut responder);
+            }
+            if world.dice.percent(10) {
+                responder.answers = (1..=32).map(|host| [10, 0, 0, host].into()).collect();
+            }
             world.responders.push(responder);
         }
         world
@@ -314,6 +341,19 @@ impl World {
             self.dice.pick(&[[10, 0, 0], [10, 0, 0], [10, 0, 0], [192, 168, 7], [203, 0, 113]]);
         let last = u8::try_from(self.dice.below(5) + 140).unwrap();
         SocketAddr::from(([third[0], third[1], third[2], last], 9999))
+    }
+
+    /// The responder answers with a link-local address before its other one, and something is there.
+    fn add_link_local(&mut self, responder: &mut Responder) {
+        self.has_link_local = true;
+        let last = u16::from(last_byte(responder.answers[0]));
+        let address = IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, last]);
+        let host = self.dice.pick(&[Host::Cache, Host::SwallowsSyn, Host::Page]);
+        let remote = with_scope(SocketAddr::new(address, 9999), 2);
+        let delay = self.any_delay();
+        self.hosts.push((remote, host, delay));
+        responder.answers.insert(0, address);
+        self.neighbours.push(address);
     }
 
     /// Mostly short, sometimes longer than anyone waits.
@@ -349,8 +389,9 @@ impl World {
         });
         let of_responders = self.responders.iter().any(|responder| {
             let heard = responder.hearing != Hearing::BehindFirewall || self.privileged;
-            let given = &responder.answers[0];
+            let given = responder.answers.last().unwrap();
             heard
+                && responder.answers.len() <= 2
                 && on_link(responder.address)
                 && responder.delay < prompt
                 && is_private(*given)
@@ -372,8 +413,14 @@ impl World {
             || self.servers.iter().any(|(_, server, _)| server.gives().contains(&address))
     }
 
+    /// Our addresses on a link.
+    fn addresses(&self, index: u32, own: Ipv4Addr, length: u8) -> Vec<(IpAddr, u8)> {
+        let link_local = (self.has_link_local && index == 2).then_some((OWN_LINK_LOCAL, 64));
+        [(IpAddr::V4(own), length)].into_iter().chain(link_local).collect()
+    }
+
     /// The network as netlink would show it.
-    fn network(&self, is_up: bool) -> Network {
+    pub fn network(&self, is_up: bool, now: Elapsed) -> Network {
         let interfaces = self.links.iter().zip(2..).map(|((own, length, kind), index)| Interface {
             link: Link {
                 index,
@@ -384,18 +431,19 @@ impl World {
                 master: 0,
                 carrier_changes: 0,
             },
-            addresses: if is_up { vec![(IpAddr::V4(*own), *length)] } else { Vec::new() },
+            addresses: if is_up { self.addresses(index, *own, *length) } else { Vec::new() },
         });
+        let has_gateways = is_up && self.gateways_at <= now;
         let of_lan = |neighbour: &&IpAddr| is_up && on_link(**neighbour);
         let neighbours = self.neighbours.iter().filter(of_lan);
         Network {
             interfaces: interfaces.collect(),
-            gateways: if is_up { self.gateways.clone() } else { Vec::new() },
+            gateways: if has_gateways { self.gateways.clone() } else { Vec::new() },
             neighbours: neighbours
                 .map(|address| Neighbour {
-                    remote: SocketAddr::new(*address, 0),
+                    remote: with_scope(SocketAddr::new(*address, 0), 2),
                     interface: 2,
-                    hardware_address: None,
+                    hardware_address: Some([2, 0, 0, 0, 0, last_byte(*address)]),
                 })
                 .collect(),
             nameservers: self.servers.iter().map(|(server, ..)| *server).collect(),
@@ -405,7 +453,18 @@ impl World {
 
 /// Whether the responder is on our link: others are not to be believed.
 fn on_link(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(v4) if v4.octets()[..3] == [10, 0, 0])
+    match address {
+        IpAddr::V4(v4) => v4.octets()[..3] == [10, 0, 0],
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// The number that a host has in all its addresses.
+fn last_byte(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[3],
+        IpAddr::V6(v6) => v6.octets()[15],
+    }
 }
 
 /// How a search ended.
@@ -445,6 +504,8 @@ struct Run<'a> {
     named: Vec<Lead>,
     /// Connections that nobody has accepted yet.
     unresolved: Vec<Channel>,
+    /// The last datagram that went out once more.
+    sent_last: Option<(Channel, Elapsed)>,
     context: &'a str,
 }
 
@@ -475,6 +536,7 @@ pub fn run(world: &mut World, context: &str) -> End {
         has_packet_socket: false,
         named: Vec::new(),
         unresolved: Vec::new(),
+        sent_last: None,
         context,
     };
     for (at, is_up) in run.world.network_changes.clone() {
@@ -482,6 +544,9 @@ pub fn run(world: &mut World, context: &str) -> End {
         if at > Elapsed::START {
             run.schedule_at(at, Event::Network(is_up));
         }
+    }
+    if run.world.gateways_at > Elapsed::START {
+        run.schedule_at(run.world.gateways_at, Event::Network(true));
     }
     if let Some(at) = run.world.stop_at {
         run.schedule_at(at, Event::Stop);
@@ -541,7 +606,7 @@ impl Run<'_> {
                     "{}: channel reused",
                     self.context
                 );
-                if !self.is_up {
+                if !self.is_up && !remote.ip().is_loopback() {
                     return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
                 }
                 self.open.push((channel, remote, datagram.clone(), false));
@@ -559,6 +624,7 @@ impl Run<'_> {
                 }
                 self.open.push((channel, remote, request.clone(), true));
                 if remote.port() == 9999 {
+                    assert!(self.may_connect(remote.ip()), "{}: sent to {remote}", self.context);
                     self.world.probed.push(remote.ip());
                     self.unresolved.push(channel);
                     let count = self.unresolved.len();
@@ -567,6 +633,12 @@ impl Run<'_> {
                 self.connect(channel, remote, &request);
             }
             Output::Send(channel, datagram) => {
+                assert_ne!(
+                    self.sent_last.replace((channel, self.now)),
+                    Some((channel, self.now)),
+                    "{}: sent twice at once",
+                    self.context
+                );
                 let remote = self.open.iter().find(|(open, ..)| *open == channel).unwrap().1;
                 self.ask_server(channel, remote, &datagram);
             }
@@ -582,8 +654,11 @@ impl Run<'_> {
                 );
             }
             Output::AskMulticast { question, family, .. } => {
-                assert_eq!(family, Family::V4, "{}: no IPv6 here", self.context);
-                self.ask_responders(&question);
+                if family == Family::V4 {
+                    self.ask_responders(&question);
+                } else {
+                    assert!(self.world.has_link_local, "{}: no IPv6 here", self.context);
+                }
             }
             Output::ListenMulticast { .. } => self.listens = true,
             Output::OpenPacketSocket => {
@@ -595,19 +670,53 @@ impl Run<'_> {
             Output::AskDirectly { host, question, .. } => self.ask_responder(host.ip(), &question),
             Output::AskArp { interface, packet } => self.ask_arp(interface, packet, search),
             Output::Ping { target, message } => self.answer_ping(target, &message),
-            Output::Note(Note::Followed(lead)) if lead.origin.is_named() => self.named.push(lead),
-            Output::Note(Note::Judged(lead, Verdict::NotACache(_))) => {
-                self.named.retain(|named| named.remote != lead.remote);
-            }
-            Output::Note(Note::AskedByName(remote)) => {
-                self.named.push(Lead::new(Origin::Dns, remote));
+            Output::Note(note) => {
+                self.world.notes.push(note);
+                match note {
+                    Note::Followed(lead)
+                        if lead.origin.is_named() && !needs_zone(lead.remote.ip()) =>
+                    {
+                        self.named.push(lead);
+                    }
+                    Note::Judged(lead, Verdict::NotACache(_)) => {
+                        self.named.retain(|named| named.remote != lead.remote);
+                    }
+                    Note::AskedByName(remote) => self.named.push(Lead::new(Origin::Dns, remote)),
+                    _ => {}
+                }
             }
             Output::ReadNetwork => {
-                search.handle(self.now, Input::Network(self.world.network(self.is_up)));
+                search.handle(self.now, Input::Network(self.world.network(self.is_up, self.now)));
             }
-            Output::Note(_) => {}
             Output::WaitUntil(_) | Output::Finished(_) => unreachable!(),
         }
+    }
+
+    /// Whether anybody with a say in it has led there: the user, a private or on-link address of the
+    /// name, or our own links.
+    fn may_connect(&self, address: IpAddr) -> bool {
+        let world = &self.world;
+        let by_user = world.known.previous.is_some_and(|previous| previous.address == address)
+            || world.known.hosts.contains(&address)
+            || world.known.override_.is_some()
+            || world.options.contains("--sweep 192.168.7.0/24")
+                && address.to_string().starts_with("192.168.7.");
+        let is_near = match address {
+            IpAddr::V4(v4) => world.links.iter().any(|(own, length, _)| {
+                own.to_bits().checked_shr(32 - u32::from(*length))
+                    == v4.to_bits().checked_shr(32 - u32::from(*length))
+            }),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        let mut servers = world.servers.iter().chain(&world.guessed);
+        let is_named = servers.any(|(_, server, _)| server.gives().contains(&address))
+            || world.responders.iter().any(|responder| responder.answers.contains(&address));
+        by_user
+            || is_near
+            || is_named
+                && is_private(address)
+                && !address.is_loopback()
+                && !matches!(address, IpAddr::V4(v4) if v4.is_link_local())
     }
 
     /// A datagram goes to a DNS server, and something may come back.
@@ -615,9 +724,8 @@ impl Run<'_> {
         if self.world.dice.percent(self.world.loss) {
             return;
         }
-        let Some((_, server, delay)) =
-            self.world.servers.iter().find(|(at, ..)| *at == remote).cloned()
-        else {
+        let mut servers = self.world.servers.iter().chain(&self.world.guessed);
+        let Some((_, server, delay)) = servers.find(|(at, ..)| *at == remote).cloned() else {
             return;
         };
         let replies = match &server {
@@ -627,7 +735,8 @@ impl Run<'_> {
             }
             Server::Denies(flags) => vec![reply(query, *flags, &[])],
             Server::Truncates(_) => vec![reply(query, TRUNCATED, &[])],
-            Server::Answers(given) => vec![answer(query, given)],
+            Server::RefusesUntil(until, _) if self.now < *until => vec![reply(query, REFUSED, &[])],
+            Server::Answers(given) | Server::RefusesUntil(_, given) => vec![answer(query, given)],
             Server::Aliases(given) => vec![answer_by_alias(query, given)],
             Server::RefusesAaaa(given) if type_of(query) == 1 => vec![answer(query, given)],
             Server::RefusesAaaa(_) => vec![reply(query, REFUSED, &[])],
@@ -686,7 +795,11 @@ impl Run<'_> {
 
     /// An echo request goes to everybody.
     fn answer_ping(&mut self, target: SocketAddr, message: &[u8]) {
-        assert!(icmp::parse_reply(false, message).is_err(), "a request");
+        assert!(icmp::parse_reply(target.is_ipv6(), message).is_err(), "a request");
+        if target.is_ipv6() {
+            assert!(self.world.has_link_local, "{}: no IPv6 here", self.context);
+            return;
+        }
         assert!(
             target.ip() == IpAddr::from([10, 0, 0, 255])
                 || target.ip() == IpAddr::from([192, 168, 7, 15])
@@ -751,17 +864,26 @@ impl Run<'_> {
             Host::Refuses => {
                 return self.schedule(connected, Event::Failed(channel, Failure::Refused));
             }
+            Host::OpensAt(opens_at) if self.now < opens_at => {
+                return self.schedule(connected, Event::Failed(channel, Failure::Refused));
+            }
             _ => self.schedule(connected, Event::Connected(channel)),
         }
         let request = String::from_utf8_lossy(request);
         let called_by_name = request.contains("\r\nHost: waterbug.lan:9999\r\n");
         assert!(request.starts_with("GET /system/nix-cache-info HTTP/1.1\r\n"), "{request}");
         let good = page(200, "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n");
+        // attic, a proxy that redirects, and somebody else's default virtual host.
+        let refusal = self.world.dice.pick(&[
+            page(400, "Bad Host"),
+            page(301, ""),
+            page(200, "<html>It works!</html>"),
+        ]);
         let mut say = |bytes: Vec<u8>| self.schedule(answered, Event::Received(channel, bytes));
         match host {
-            Host::Cache => say(good),
+            Host::Cache | Host::OpensAt(_) => say(good),
             Host::WantsName if called_by_name => say(good),
-            Host::WantsName => say(page(400, "Bad Host")),
+            Host::WantsName => say(refusal),
             Host::Status(status) => say(page(status, "no")),
             Host::Page => say(page(200, "<html>hello</html>")),
             Host::OtherStore => say(page(200, "StoreDir: /gnu/store\n")),
@@ -817,7 +939,7 @@ impl Run<'_> {
         match event {
             Event::Network(is_up) => {
                 self.is_up = is_up;
-                search.handle(self.now, Input::Network(self.world.network(is_up)));
+                search.handle(self.now, Input::Network(self.world.network(is_up, self.now)));
             }
             Event::Connected(channel) if is_open(&channel) => {
                 self.unresolved.retain(|open| *open != channel);
@@ -861,9 +983,10 @@ impl Run<'_> {
         );
         assert!(self.open.is_empty(), "{}: left open: {:?}", self.context, self.open);
         if let Outcome::Found(found) = outcome {
+            assert!(!needs_zone(found.remote.ip()), "{}: a zone won: {found:?}", self.context);
             let (host, _) = self.world.host_at(found.remote).expect("a winner that is not there");
             let is_right = match host {
-                Host::Cache => !found.by_name,
+                Host::Cache | Host::OpensAt(_) => !found.by_name,
                 Host::WantsName => found.by_name && self.world.name_gives(found.remote.ip()),
                 _ => false,
             };
