@@ -193,12 +193,14 @@ impl Candidate {
         let is_named_now = lead.origin.is_named() && !self.lead.origin.is_named();
         self.lead.origin = self.lead.origin.min(lead.origin);
         self.lead.has_name |= lead.has_name;
+        if !names_another(&lead) {
+            // Whoever else has named it does not hold it back.
+            (self.lead.speaker, self.turn) = (lead.speaker, 0);
+        }
         self.state = match self.state {
             State::RefusesAddress if self.lead.has_name => State::WaitingByName,
-            // A weak one has had little time, and nobody who vouched for it.
-            State::NoAnswer(_) | State::RefusesAddress | State::NotACache if is_named_now => {
-                State::Waiting
-            }
+            // A weak one has had little time, or waits for those that are named.
+            _ if is_named_now && !self.is_open() => State::Waiting,
             _ => return false,
         };
         true
@@ -298,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn a_held_cache_that_is_named_then_is_asked_again_and_wins() {
+        let mut frontier = Frontier::default();
+        frontier.add(lead(Origin::Neighbours, 1));
+        frontier.next(|_, _| true);
+        frontier.hold(remote(1));
+        assert!(frontier.add(lead(Origin::Dns, 1)) && frontier.awaits_named());
+        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 1), false)));
+    }
+
+    #[test]
     fn another_network_is_another_chance_for_the_silent() {
         let mut frontier = Frontier::default();
         for (host, flaw) in [
@@ -324,10 +336,11 @@ mod tests {
         assert_eq!(added, OTHERS_PER_SPEAKER_MAX);
         assert!(frontier.add(heard(201, 202)), "another's other");
         assert!(frontier.add(heard(203, 203)), "an honest one");
+        assert!(!frontier.add(heard(3, 3)), "known, but not for itself");
         let order: Vec<_> = std::iter::from_fn(|| frontier.next(|_, _| true))
             .map(|(lead, _)| lead.remote)
             .collect();
-        assert_eq!(order, [203, 0, 201, 1, 2, 3].map(remote));
+        assert_eq!(order, [3, 203, 0, 201, 1, 2].map(remote));
     }
 
     #[test]

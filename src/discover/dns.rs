@@ -105,12 +105,15 @@ impl Dns {
                     self.questions.push(Question::new(*server, kind, is_guess, now));
                 }
             }
-            let is_due = |question: &mut Question| {
-                let is_right_guess = question.is_guess && !is_guess;
-                question.is_guess &= is_guess;
-                question.state == State::Unreachable || is_right_guess
-            };
-            self.begin(now, effects, &|question| question.server == *server && is_due(question));
+            for question in &mut self.questions {
+                if question.server == *server && question.is_guess && !is_guess {
+                    // It is configured now: what it says of the name is so for Nix, too.
+                    (question.is_guess, question.state) = (false, State::Unreachable);
+                }
+            }
+            self.begin(now, effects, &|question| {
+                question.server == *server && question.state == State::Unreachable
+            });
         }
     }
 
@@ -122,12 +125,7 @@ impl Dns {
     }
 
     /// Asks the questions that are due as if for the first time.
-    fn begin(
-        &mut self,
-        now: Elapsed,
-        effects: &mut Effects,
-        is_due: &dyn Fn(&mut Question) -> bool,
-    ) {
+    fn begin(&mut self, now: Elapsed, effects: &mut Effects, is_due: &dyn Fn(&Question) -> bool) {
         let begun_at = *self.begun_at.get_or_insert(now);
         for index in 0..self.questions.len() {
             let Some(question) = self.questions.get_mut(index) else { return };

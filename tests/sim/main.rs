@@ -602,6 +602,22 @@ fn who_failed_unasked_is_asked_again_when_somebody_names_it() {
     assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
 }
 
+/// Two weak caches are held, and then DNS says which of them is ours.
+#[test]
+fn the_held_cache_that_is_named_wins() {
+    let mut world = with_server(Server::Answers(vec![cache().ip()]));
+    world.options = "--methods neighbours,gateway,dns";
+    world.servers[0].2 = millis(200);
+    world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
+    world.neighbours = vec![cache().ip()];
+    world.hosts.push(("10.0.0.2:9999".parse().unwrap(), Host::Cache, millis(1)));
+    let end = run(&mut world, "two held");
+    assert!(
+        matches!(end.outcome, Outcome::Found(found) if found.remote == cache() && found.origin == Origin::Dns),
+        "{end:?}"
+    );
+}
+
 #[test]
 fn one_liar_one_share() {
     let crowd: Vec<_> = (1..=32).map(|host| [10, 0, 0, host].into()).collect();

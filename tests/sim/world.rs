@@ -251,7 +251,12 @@ impl World {
         }
         for _ in 0..world.dice.below(6) {
             let host = if world.dice.percent(25) {
-                world.dice.pick(&[Host::Cache, Host::Cache, Host::WantsName])
+                world.dice.pick(&[
+                    Host::Cache,
+                    Host::Cache,
+                    Host::WantsName,
+                    Host::OpensAt(millis(1000)),
+                ])
             } else {
                 world.dice.pick(&Host::LIARS)
             };
@@ -286,6 +291,13 @@ impl World {
         if world.dice.percent(30) {
             let gateway = world.any_address().ip();
             world.gateways.push(SocketAddr::new(gateway, 0));
+            if world.dice.percent(30) {
+                world.gateways_at = millis(world.dice.below(3000));
+            }
+            let answers = vec![world.any_address().ip()];
+            let guess = world.dice.pick(&[Server::Silent, Server::Answers(answers)]);
+            let delay = world.any_delay();
+            world.guessed.push((SocketAddr::new(gateway, 53), guess, delay));
         }
         for _ in 0..world.dice.below(4) {
             let address = world.any_address().ip();
