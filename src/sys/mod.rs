@@ -6,7 +6,7 @@ mod allocator;
 
 pub use allocator::Allocator;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -264,26 +264,29 @@ pub fn set_multicast_interface_v4(socket: &Socket, interface: u32) -> io::Result
     .map(drop)
 }
 
-/// The index of the interface called `name`.
+/// The index of the interface called `name` (netdevice(7)). Any socket serves to ask, and netlink's
+/// is one that our sandbox allows: libc's own function opens one of `AF_UNIX`.
 #[must_use]
 pub fn interface_index(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: the name is a C string.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (index != 0).then_some(index)
-}
-
-/// The name of the interface `index`.
-#[must_use]
-pub fn interface_name(index: u32) -> Option<String> {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the size that the call wants and ends in a zero byte.
-    unsafe {
-        if libc::if_indextoname(index, name.as_mut_ptr()).is_null() {
-            return None;
-        }
-        CStr::from_ptr(name.as_ptr()).to_str().ok().map(str::to_owned)
+    /// `struct ifreq`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Request {
+        /// The interface's name, ended by a zero byte.
+        name: [u8; libc::IFNAMSIZ],
+        /// Its index.
+        index: c_int,
+        /// The rest of the union that the index is part of.
+        _rest: [u32; 5],
     }
+    let mut request = Request::default();
+    let place = request.name.get_mut(..libc::IFNAMSIZ - 1)?.get_mut(..name.len())?;
+    place.copy_from_slice(name.as_bytes());
+    let socket = netlink(0).ok()?;
+    // SAFETY: the structure is as large as the kernel's, and the name in it ends.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) })
+        .ok()?;
+    u32::try_from(request.index).ok()
 }
 
 /// Sixty-four bits that a stranger cannot guess.
