@@ -44,8 +44,8 @@ impl Ping {
 
     /// Begins, or goes on with the links that have come since.
     pub fn ask(&mut self, now: Elapsed, network: &Network, effects: &mut Effects) {
-        let of_prefixes =
-            network.lan_prefixes().map(|prefix| SocketAddr::new(IpAddr::V4(prefix.broadcast()), 0));
+        let broadcasts = network.lan_prefixes().into_iter().filter_map(|prefix| prefix.broadcast);
+        let of_prefixes = broadcasts.map(|address| SocketAddr::new(IpAddr::V4(address), 0));
         let of_links = network
             .lan_interfaces()
             .filter(|interface| interface.has_link_local_v6())

@@ -40,6 +40,8 @@ pub struct Sweep {
     started_at: Elapsed,
     /// The networks and how far each is.
     areas: Vec<Area>,
+    /// Our own addresses, which are not asked.
+    own: Vec<Ipv4Addr>,
     /// The area whose turn it is.
     turn: usize,
     /// ARP requests that did not fit into the queue: no more than were sent together.
@@ -84,6 +86,7 @@ impl Sweep {
             probe: None,
             started_at: Elapsed::START,
             areas: Vec::new(),
+            own: Vec::new(),
             turn: 0,
             again: Vec::new(),
             sent: 0,
@@ -98,7 +101,7 @@ impl Sweep {
         (self.started_at, self.probe_at, self.sent_at) = (now, now, now);
         self.update(network);
         let addresses =
-            self.areas.iter().fold(0_u32, |sum, area| sum.saturating_add(area.prefix.hosts()));
+            self.areas.iter().fold(0_u32, |sum, area| sum.saturating_add(self.others(area.prefix)));
         effects.note(Note::Sweeps { probe, addresses: addresses.min(self.limit) });
     }
 
@@ -107,7 +110,8 @@ impl Sweep {
         if self.probe.is_none() {
             return;
         }
-        let mut prefixes: Vec<_> = network.lan_prefixes().collect();
+        self.own = network.own_addresses().collect();
+        let mut prefixes = network.lan_prefixes();
         for named in &self.named {
             // A part of our own network can be asked by ARP, and the whole of it is asked anyway.
             let prefix = prefixes.iter().find_map(|lan| named.within(*lan)).unwrap_or(*named);
@@ -149,6 +153,10 @@ impl Sweep {
             && let Some(area) = self.areas.get_mut(index)
         {
             let address = area.prefix.nth_nearest(area.next);
+            if self.own.contains(&address) {
+                area.next += 1;
+                continue;
+            }
             let link = area.prefix.interface.zip(area.hardware).filter(|_| probe == Probe::Arp);
             if link.is_none() && room == 0 {
                 self.probe_at = now + PAUSE;
@@ -215,6 +223,12 @@ impl Sweep {
     /// The time between two probes.
     fn interval(&self) -> Duration {
         Duration::from_nanos(1_000_000_000 / u64::from(self.rate.max(1)))
+    }
+
+    /// How many addresses of a network are not ours.
+    fn others(&self, prefix: Prefix) -> u32 {
+        let own = self.own.iter().filter(|address| prefix.rank_of(**address).is_some());
+        own.fold(prefix.hosts(), |count, _| count.saturating_sub(1))
     }
 
     /// A lead to an address.

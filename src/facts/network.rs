@@ -1,7 +1,7 @@
 //! Interfaces, addresses, gateways and DNS servers, gathered from route netlink.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::Socket;
 
@@ -14,7 +14,7 @@ use crate::wire::netlink::{
     Address, Hop, Link, LinkKind, Message, Table, compose_dump, parse_messages,
 };
 
-/// Interfaces looked at; a host with more has containers, and its own links come first.
+/// Interfaces looked at; a host with more has containers, whose links come last.
 const INTERFACES_MAX: usize = 64;
 /// Addresses kept for one interface.
 const ADDRESSES_MAX: usize = 32;
@@ -22,6 +22,8 @@ const ADDRESSES_MAX: usize = 32;
 const GATEWAYS_MAX: usize = 8;
 /// Neighbours kept: as many as a busy /24 has.
 const NEIGHBOURS_MAX: usize = 256;
+/// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
+const MESSAGES_MAX: usize = 8192;
 
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
 /// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
@@ -41,8 +43,14 @@ const FLAG_BROADCAST: u32 = 0x2;
 const FLAGS_ALONE: u32 = 0x10 | 0x80;
 /// `ARPHRD_ETHER`: Ethernet and Wi-Fi.
 const HARDWARE_ETHERNET: u16 = 1;
+/// All kinds of links, the likeliest to have a LAN behind it first.
+const KINDS: [LinkKind; 5] =
+    [LinkKind::Hardware, LinkKind::Derived, LinkKind::Veth, LinkKind::Bridge, LinkKind::Other];
 /// `IFF_MULTICAST`.
 const FLAG_MULTICAST: u32 = 0x1000;
+/// The flags that tell one network from another. Whoever listens in sets others (`IFF_PROMISC`).
+const FLAGS_USED: u32 =
+    FLAG_UP | FLAG_LOOPBACK | FLAG_RUNNING | FLAG_BROADCAST | FLAGS_ALONE | FLAG_MULTICAST;
 
 /// A socket that becomes readable when a link, an address or a route changes.
 ///
@@ -68,28 +76,46 @@ pub fn drain_changes(mut changes: &Socket) {
 /// its answers as they are read: nothing waits. `buffer` should hold 32 KiB, a datagram of a dump.
 ///
 /// # Errors
-/// Where the system has no route netlink for us.
+/// Where the system has no route netlink for us, or refuses a table.
 pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
     let mut socket = sys::netlink(0)?;
     let mut messages = Vec::new();
     for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
         socket.write_all(&compose_dump(table))?;
-        while messages.last() != Some(&Message::Done) {
+        let mut is_whole = false;
+        while !is_whole {
             let count = socket.read(buffer)?;
-            let read = parse_messages(buffer.get(..count).unwrap_or_default());
-            // A router's table has a million routes, and one of them is the default.
-            messages.extend(read.into_iter().filter(|message| *message != Message::Other));
+            let datagram = parse_messages(buffer.get(..count).unwrap_or_default());
+            is_whole = take_messages(&datagram, &mut messages)?;
         }
-        messages.pop();
     }
-    Ok(Network::from_messages(messages, read_nameservers(&sys::interface_index)))
+    Ok(Network::from_messages(&messages, read_nameservers(&sys::interface_index)))
+}
+
+/// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read
+/// (`NLM_F_DUMP_INTR`) is taken as it is: of that change we are told, and then read again.
+fn take_messages(datagram: &[Message], messages: &mut Vec<Message>) -> io::Result<bool> {
+    for message in datagram {
+        match *message {
+            Message::Done => return Ok(true),
+            Message::Refused(number) => return Err(io::Error::from_raw_os_error(number)),
+            message if messages.len() < MESSAGES_MAX => messages.push(message),
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 /// The network as this host sees it at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// All interfaces, in the kernel's order.
+    /// The interfaces that have addresses of their own, ports of bridges and bonds left out: first
+    /// those that default routes leave through, then cards, and containers last.
     pub interfaces: Vec<Interface>,
+    /// Whether the host has an Ethernet card, be it a port of a bridge. Containers have none.
+    pub has_card: bool,
+    /// The interfaces that default routes leave through, in order.
+    pub default_routes: Vec<u32>,
     /// The private next hops of the default routes through our own LANs.
     pub gateways: Vec<SocketAddr>,
     /// The hosts with private addresses on our own LANs that have answered somebody here.
@@ -119,19 +145,29 @@ pub struct Interface {
 }
 
 impl Network {
-    /// Gathers what the dumps of links, addresses and routes say.
+    /// Gathers what the dumps of links, addresses, routes and neighbours say, in whatever order.
     #[must_use]
-    pub fn from_messages(messages: Vec<Message>, nameservers: Vec<SocketAddr>) -> Self {
+    pub fn from_messages(messages: &[Message], nameservers: Vec<SocketAddr>) -> Self {
         let mut network = Self { nameservers, ..Self::default() };
+        let mut links = Vec::new();
         for message in messages {
-            match message {
-                Message::Link(link) => network.add_link(link),
+            match *message {
+                Message::Link(link) => links.push(link),
+                Message::DefaultRoute { interface, .. } => network.add_default_route(interface),
+                _ => {}
+            }
+        }
+        network.add_interfaces(&links);
+        for message in messages {
+            match *message {
                 Message::Address(address) => network.add_address(address),
-                Message::Gateway(gateway) => network.add_gateway(gateway),
+                Message::DefaultRoute { interface, gateway: Some(address) } => {
+                    network.add_gateway(Hop { interface, address });
+                }
                 Message::Neighbour(hop, hardware_address) => {
                     network.add_neighbour(hop, hardware_address);
                 }
-                Message::Done | Message::Other => {}
+                _ => {}
             }
         }
         network
@@ -145,10 +181,48 @@ impl Network {
         gateways.filter(|server| !self.nameservers.contains(server)).collect()
     }
 
-    /// Adds an interface.
-    fn add_link(&mut self, link: Link) {
-        if self.interfaces.len() < INTERFACES_MAX {
-            self.interfaces.push(Interface { link, addresses: Vec::new() });
+    /// Adds the interface of a default route, in the order of their numbers: that of the routes
+    /// changes when a router repeats itself.
+    fn add_default_route(&mut self, interface: u32) {
+        if let Err(place) = self.default_routes.binary_search(&interface)
+            && self.default_routes.len() < INTERFACES_MAX
+        {
+            self.default_routes.insert(place, interface);
+        }
+    }
+
+    /// Adds the interfaces that are no ports of others, the likeliest to have a LAN behind them
+    /// first. What ports tell of their bridge or bond becomes part of it.
+    fn add_interfaces(&mut self, links: &[Link]) {
+        let (mut ports, mut whole): (Vec<_>, Vec<_>) =
+            links.iter().copied().partition(|link| link.master != 0);
+        self.has_card = links.iter().any(|link| {
+            link.kind == LinkKind::Hardware
+                && link.hardware_type == HARDWARE_ETHERNET
+                && link.flags & FLAG_LOOPBACK == 0
+        });
+        // Ends of containers and of virtual machines lead nowhere.
+        ports.retain(|port| matches!(port.kind, LinkKind::Hardware | LinkKind::Derived));
+        for port in ports {
+            if let Some(master) = whole.iter_mut().find(|link| link.index == port.master) {
+                if master.kind == LinkKind::Bridge {
+                    master.kind = LinkKind::Derived; // as good as its port
+                }
+                // A bridge's own carrier stays while the cable is plugged in elsewhere.
+                master.carrier_changes = master.carrier_changes.wrapping_add(port.carrier_changes);
+            }
+        }
+        for is_exit in [true, false] {
+            for kind in KINDS {
+                for link in whole.iter().filter(|link| link.kind == kind) {
+                    if self.default_routes.contains(&link.index) == is_exit
+                        && self.interfaces.len() < INTERFACES_MAX
+                    {
+                        let link = Link { flags: link.flags & FLAGS_USED, ..*link };
+                        self.interfaces.push(Interface { link, addresses: Vec::new() });
+                    }
+                }
+            }
         }
     }
 
@@ -180,7 +254,7 @@ impl Network {
         }
     }
 
-    /// Whether a host is one that we may connect to unasked; the dump of links came before.
+    /// Whether a host is one that we may connect to unasked.
     fn is_near(&self, hop: Hop) -> bool {
         is_approachable(hop.address)
             && self.lan_interfaces().any(|lan| lan.link.index == hop.interface)
@@ -200,52 +274,76 @@ impl Network {
     /// go, containers and virtual machines do not.
     #[must_use]
     pub fn place(mut self) -> Self {
-        let leads_outside: Vec<bool> = self
-            .interfaces
-            .iter()
-            .map(|Interface { link, .. }| {
-                link.kind != LinkKind::Bridge || self.has_lan_port(link.index)
-            })
-            .collect();
-        let mut leads_outside = leads_outside.into_iter();
-        self.interfaces
-            .retain(|interface| leads_outside.next() == Some(true) && interface.is_routable());
+        // Where a default route leaves past a veth, that leads to a container as it does beside a card.
+        self.has_card |= !self.default_routes.is_empty();
+        let mut interfaces = std::mem::take(&mut self.interfaces);
+        interfaces.retain(|interface| interface.is_routable() && !self.is_inside(&interface.link));
+        for interface in &mut interfaces {
+            // A bridge takes the least of its ports'.
+            interface.link.hardware_address = None;
+        }
+        self.interfaces = interfaces;
         self.neighbours.clear();
         self
     }
 
-    /// Whether there is a network to search.
+    /// Whether there is a network to search: a LAN, or a way out. A bridge of containers is up
+    /// before the network is, and a tunnel may be.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.routable().next().is_some()
+        let is_exit = |interface: &&Interface| {
+            interface.is_running() && self.default_routes.contains(&interface.link.index)
+        };
+        let has_exit = self.interfaces.iter().any(|interface| is_exit(&interface));
+        // Routers call a link without an address of its own unnumbered: it borrows the loopback's.
+        let borrows = |interface: &&Interface| has_exit && interface.is_loopback();
+        self.lan_interfaces().any(Interface::is_routable)
+            || (self.interfaces.iter())
+                .any(|it| (is_exit(&it) || borrows(&it)) && it.has_routable_address())
     }
 
     /// The interfaces where we may speak to hosts that we know nothing of: Ethernet or Wi-Fi that is
-    /// up; no tunnel, no point-to-point link, no bridge that only joins containers.
+    /// up; no tunnel, no point-to-point link, nothing that only leads to containers.
     pub fn lan_interfaces(&self) -> impl Iterator<Item = &Interface> {
         self.interfaces.iter().filter(|interface| {
             interface.is_ethernet()
-                && match interface.link.kind {
-                    LinkKind::Hardware | LinkKind::Veth | LinkKind::Derived => true,
-                    LinkKind::Bridge => self.has_lan_port(interface.link.index),
-                    LinkKind::Other => false,
-                }
+                && interface.link.kind != LinkKind::Other
+                && !self.is_inside(&interface.link)
         })
     }
 
-    /// Whether a port of the bridge leads outside: ends of containers and of virtual machines do not.
-    fn has_lan_port(&self, bridge: u32) -> bool {
-        let is_outside = |kind| matches!(kind, LinkKind::Hardware | LinkKind::Derived);
-        self.interfaces.iter().any(|port| port.link.master == bridge && is_outside(port.link.kind))
+    /// Whether a link only leads to containers: a bridge without a port that leads outside, or our
+    /// end of a container's cable. Inside of a container that cable is the LAN.
+    fn is_inside(&self, link: &Link) -> bool {
+        (link.kind == LinkKind::Bridge || link.kind == LinkKind::Veth && self.has_card)
+            && !self.default_routes.contains(&link.index)
     }
 
-    /// The private IPv4 networks on our LANs.
-    pub fn lan_prefixes(&self) -> impl Iterator<Item = Prefix> {
-        self.lan_interfaces().flat_map(|interface| {
-            interface.addresses.iter().filter_map(|(address, length)| match address {
-                IpAddr::V4(own) => Prefix::on_link(interface.link.index, *own, *length),
-                IpAddr::V6(_) => None,
-            })
+    /// The private IPv4 networks on our LANs, each once however many addresses we have there.
+    #[must_use]
+    pub fn lan_prefixes(&self) -> Vec<Prefix> {
+        let mut prefixes: Vec<Prefix> = Vec::new();
+        for Interface { link, addresses } in self.lan_interfaces() {
+            for (address, length) in addresses {
+                if let IpAddr::V4(own) = address
+                    && let Some(prefix) = Prefix::on_link(link.index, *own, *length)
+                    && !prefixes
+                        .iter()
+                        .any(|known| known.interface == prefix.interface && known.is_same(prefix))
+                {
+                    prefixes.push(prefix);
+                }
+            }
+        }
+        prefixes
+    }
+
+    /// Our own IPv4 addresses.
+    pub fn own_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let addresses = self.interfaces.iter().flat_map(|interface| &interface.addresses);
+        addresses.filter_map(|(address, _)| match address {
+            IpAddr::V4(own) => Some(*own),
+            IpAddr::V6(_) => None,
         })
     }
 
@@ -281,9 +379,13 @@ impl Interface {
 
     /// Whether it has a carrier and an address that others can reach.
     fn is_routable(&self) -> bool {
-        self.is_running()
-            && !self.is_loopback()
-            && self.addresses.iter().any(|(address, _)| !is_link_local(*address))
+        self.is_running() && !self.is_loopback() && self.has_routable_address()
+    }
+
+    /// Whether it has an address that others can reach.
+    fn has_routable_address(&self) -> bool {
+        let is_routable = |address: IpAddr| !is_link_local(address) && !address.is_loopback();
+        self.addresses.iter().any(|(address, _)| is_routable(*address))
     }
 
     /// Whether it leads nowhere but back.
@@ -379,10 +481,27 @@ mod tests {
     fn network(flags: u32, address: &str, prefix_length: u8) -> Network {
         let link = Link { index: 2, flags, ..CARD };
         let address = Address { interface: 2, address: address.parse().unwrap(), prefix_length };
-        let gateway = Hop { interface: 2, address: "fe80::1".parse().unwrap() };
-        let messages =
-            vec![Message::Link(link), Message::Address(address), Message::Gateway(gateway)];
-        Network::from_messages(messages, vec!["10.0.0.1:53".parse().unwrap()])
+        let gateway =
+            Message::DefaultRoute { interface: 2, gateway: Some("fe80::1".parse().unwrap()) };
+        let messages = [gateway, Message::Address(address), Message::Link(link)];
+        Network::from_messages(&messages, vec!["10.0.0.1:53".parse().unwrap()])
+    }
+
+    /// A network of these links, which have an address each, and default routes.
+    fn network_of(links: &[Link], default_routes: &[u32]) -> Network {
+        let mut messages = Vec::new();
+        for link in links {
+            let address = IpAddr::from([10, 0, u8::try_from(link.index).unwrap(), 5]);
+            messages.push(Message::Link(*link));
+            messages.push(Message::Address(Address {
+                interface: link.index,
+                address,
+                prefix_length: 24,
+            }));
+        }
+        let routes = default_routes.iter();
+        messages.extend(routes.map(|at| Message::DefaultRoute { interface: *at, gateway: None }));
+        Network::from_messages(&messages, vec![])
     }
 
     #[test]
@@ -393,6 +512,60 @@ mod tests {
         assert!(!network(0x11043, "169.254.3.4", 16).is_up(), "link-local only");
         assert!(!network(0x11003, "10.0.0.5", 24).is_up(), "no carrier");
         assert!(!network(0x49, "127.0.0.1", 8).is_up(), "loopback");
+    }
+
+    #[test]
+    fn up_means_a_lan_or_a_way_out() {
+        let card = Link { flags: 0x11003, ..CARD };
+        let of_kind = |index, kind| Link { index, kind, ..CARD };
+        let (bridge, veth) = (of_kind(3, LinkKind::Bridge), of_kind(4, LinkKind::Veth));
+        let tunnel = Link { flags: 0x10d1, hardware_type: 65534, ..of_kind(5, LinkKind::Other) };
+        let loopback = Link { flags: 0x49, hardware_type: 772, ..of_kind(1, LinkKind::Hardware) };
+        for (links, default_routes, is_up) in [
+            (&[card, bridge, veth, tunnel][..], &[][..], false),
+            (&[card, bridge, veth, tunnel], &[5], true),
+            (&[card, bridge, veth, tunnel], &[2], false),
+            (&[loopback, veth], &[], true),
+            (&[loopback, card, veth], &[4], true),
+            (&[loopback, bridge], &[], false),
+            (&[tunnel], &[], false),
+            (&[tunnel], &[5], true),
+        ] {
+            let network = network_of(links, default_routes);
+            assert_eq!(network.is_up(), is_up, "{links:?} {default_routes:?}");
+        }
+        let mut unnumbered = network_of(&[loopback, CARD], &[2]);
+        let [card, loopback] = &mut unnumbered.interfaces[..] else { unreachable!() };
+        card.addresses.clear();
+        assert!(loopback.link.flags & FLAG_LOOPBACK != 0 && unnumbered.is_up());
+    }
+
+    #[test]
+    fn containers_come_last_and_ports_not_at_all() {
+        let mut links = vec![Link { index: 1, kind: LinkKind::Bridge, ..CARD }];
+        links.extend((2..102).map(|index| Link { index, kind: LinkKind::Veth, ..CARD }));
+        links.extend((102..202).map(|index| Link {
+            index,
+            kind: LinkKind::Veth,
+            master: 1,
+            ..CARD
+        }));
+        let last = [
+            (202, LinkKind::Other, 0),
+            (203, LinkKind::Bridge, 0),
+            (204, LinkKind::Derived, 203),
+            (205, LinkKind::Derived, 0),
+            (206, LinkKind::Hardware, 0),
+            (207, LinkKind::Hardware, 205),
+            (208, LinkKind::Other, 0),
+        ];
+        links.extend(last.map(|(index, kind, master)| Link { index, kind, master, ..CARD }));
+        let network = network_of(&links, &[208, 50]);
+        let indices: Vec<_> = network.interfaces.iter().map(|it| it.link.index).collect();
+        assert_eq!(indices[..7], [50, 208, 206, 203, 205, 2, 3]);
+        assert_eq!(indices.len(), INTERFACES_MAX);
+        let lans: Vec<_> = network.lan_interfaces().map(|it| it.link.index).collect();
+        assert_eq!(lans, [50, 206, 203, 205], "a default route leads out of a container");
     }
 
     #[test]
@@ -409,10 +582,57 @@ mod tests {
             interface: 2,
             hardware_address: None,
         });
-        let bridge = Link { index: 3, kind: LinkKind::Bridge, ..CARD };
-        let address = ("172.17.0.1".parse().unwrap(), 16);
-        busy.interfaces.push(Interface { link: bridge, addresses: vec![address] });
-        assert_eq!(busy.place(), home().place(), "a neighbour and a container");
+        for kind in [LinkKind::Bridge, LinkKind::Veth] {
+            let link = Link { index: 3, kind, ..CARD };
+            let addresses = vec![("172.17.0.1".parse().unwrap(), 16)];
+            busy.interfaces.push(Interface { link, addresses });
+        }
+        assert_eq!(busy.place(), home().place(), "a neighbour and containers");
+        assert_eq!(network(0x11143, "10.0.0.5", 24).place(), home().place(), "promiscuous");
+    }
+
+    #[test]
+    fn the_cable_of_a_bridge_or_bond_is_what_moves() {
+        let port = Link { index: 3, master: 2, ..CARD };
+        let guest = Link { index: 4, master: 2, kind: LinkKind::Veth, ..CARD };
+        for kind in [LinkKind::Bridge, LinkKind::Derived] {
+            let bridge = Link { kind, ..CARD };
+            let place = |links: &[Link]| network_of(links, &[]).place();
+            let home = || place(&[bridge, port, guest]);
+            assert_eq!(home().interfaces.len(), 1);
+            assert_eq!(place(&[bridge, port]), home(), "a guest has gone");
+            let busy = Link { carrier_changes: 7, flags: 0x11143, ..guest };
+            assert_eq!(place(&[bridge, port, busy]), home());
+            let renamed = Link { hardware_address: Some([2, 0, 0, 0, 0, 1]), ..bridge };
+            assert_eq!(place(&[renamed, port, guest]), home(), "the least of the ports'");
+            assert_eq!(place(&[bridge, Link { flags: 0x11143, ..port }, guest]), home());
+            let moved = Link { carrier_changes: 2, ..port };
+            assert_ne!(place(&[bridge, moved, guest]), home());
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_refused_is_not_empty() {
+        let mut messages = Vec::new();
+        let datagram = [Message::Link(CARD), Message::Refused(1)];
+        let error = take_messages(&datagram, &mut messages).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(1));
+        assert!(!take_messages(&datagram[..1], &mut messages).unwrap());
+        assert!(take_messages(&[Message::Done], &mut messages).unwrap());
+        let flood = vec![Message::Link(CARD); 3 * MESSAGES_MAX];
+        assert!(!take_messages(&flood, &mut messages).unwrap());
+        assert_eq!(messages.len(), MESSAGES_MAX);
+    }
+
+    #[test]
+    fn many_addresses_are_one_network() {
+        let mut network = network(0x11043, "10.0.0.5", 24);
+        let addresses = &mut network.interfaces[0].addresses;
+        addresses.extend((6..10).map(|host| (IpAddr::from([10, 0, 0, host]), 24)));
+        addresses.push(([10, 1, 0, 5].into(), 24));
+        let own: Vec<_> = network.lan_prefixes().iter().map(|it| it.own.octets()).collect();
+        assert_eq!(own, [[10, 0, 0, 5], [10, 1, 0, 5]]);
+        assert_eq!(network.own_addresses().count(), 6);
     }
 
     #[test]
@@ -459,10 +679,12 @@ mod tests {
     #[test]
     fn what_is_never_swept() {
         let port = |kind| Link { index: 3, kind, master: 2, ..CARD };
+        let other_card = Link { index: 3, ..CARD };
         let bridge = Link { kind: LinkKind::Bridge, ..CARD };
         for (link, ports, is_swept) in [
             (CARD, vec![], true),
             (Link { kind: LinkKind::Veth, ..CARD }, vec![], true),
+            (Link { kind: LinkKind::Veth, ..CARD }, vec![other_card], false),
             (Link { kind: LinkKind::Derived, ..CARD }, vec![], true),
             (Link { kind: LinkKind::Other, ..CARD }, vec![], false),
             (Link { flags: 0x11043 | 0x10, ..CARD }, vec![], false),
@@ -481,8 +703,8 @@ mod tests {
             let mut messages = vec![Message::Link(link)];
             messages.extend(ports.iter().map(|port| Message::Link(*port)));
             messages.extend([Message::Address(address), Message::Neighbour(neighbour, None)]);
-            let network = Network::from_messages(messages, vec![]);
-            assert_eq!(network.lan_prefixes().count(), usize::from(is_swept), "{link:?} {ports:?}");
+            let network = Network::from_messages(&messages, vec![]);
+            assert_eq!(network.lan_prefixes().len(), usize::from(is_swept), "{link:?} {ports:?}");
             assert_eq!(network.neighbours.len(), usize::from(is_swept), "{link:?} {ports:?}");
         }
     }
@@ -494,7 +716,7 @@ mod tests {
         let mut messages = vec![Message::Link(CARD)];
         messages.extend((0..5000).map(|number| Message::Neighbour(hop(number), None)));
         messages.push(Message::Neighbour(Hop { interface: 3, ..hop(1) }, None));
-        let network = Network::from_messages(messages, vec![]);
+        let network = Network::from_messages(&messages, vec![]);
         assert_eq!(network.neighbours.len(), NEIGHBOURS_MAX);
     }
 }

@@ -15,6 +15,8 @@ pub struct Prefix {
     first: u32,
     /// The last one.
     last: u32,
+    /// The address that reaches everybody there (RFC 919 §7), where there is one.
+    pub broadcast: Option<Ipv4Addr>,
 }
 
 impl Prefix {
@@ -55,7 +57,8 @@ impl Prefix {
         let rest = u32::MAX.checked_shr(length.into()).unwrap_or(0);
         let (lowest, highest) = (address.to_bits() & !rest, address.to_bits() | rest);
         // RFC 3021: a /31 has neither a network nor a broadcast address.
-        let edge = u32::from(length < 31);
+        let has_edges = length < 31;
+        let edge = u32::from(has_edges);
         let first = lowest + edge;
         Some(Self {
             interface: None,
@@ -63,6 +66,7 @@ impl Prefix {
             centre: first - 1,
             first,
             last: highest - edge,
+            broadcast: has_edges.then_some(Ipv4Addr::from_bits(highest)),
         })
     }
 
@@ -77,12 +81,6 @@ impl Prefix {
     #[must_use]
     pub const fn is_same(self, other: Self) -> bool {
         self.first == other.first && self.last == other.last
-    }
-
-    /// The address that reaches everybody there. RFC 919 §7.
-    #[must_use]
-    pub fn broadcast(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.last + 1)
     }
 
     /// How many addresses there are besides our own.
@@ -177,7 +175,8 @@ mod tests {
         let prefix = lan("10.0.0.3", 24).unwrap();
         let first: Vec<_> = (0..7).map(|rank| prefix.nth_nearest(rank).octets()[3]).collect();
         assert_eq!(first, [4, 2, 5, 1, 6, 7, 8]);
-        assert_eq!(prefix.broadcast(), Ipv4Addr::new(10, 0, 0, 255));
+        assert_eq!(prefix.broadcast, Some(Ipv4Addr::new(10, 0, 0, 255)));
+        assert_eq!(lan("10.0.0.4", 31).unwrap().broadcast, None, "the next one is not ours");
         let named = Prefix::parse("10.0.0.0/30").unwrap();
         assert_eq!(
             (0..2).map(|rank| named.nth_nearest(rank).octets()[3]).collect::<Vec<_>>(),

@@ -52,14 +52,19 @@ pub enum Message {
     Link(Link),
     /// An address of an interface.
     Address(Address),
-    /// A default route through a gateway.
-    Gateway(Hop),
+    /// A default route, or one of the ways that it may take.
+    DefaultRoute {
+        /// The interface it leaves through.
+        interface: u32,
+        /// The next hop; a tunnel needs none.
+        gateway: Option<IpAddr>,
+    },
     /// A host on the same link that has answered, and its Ethernet address.
     Neighbour(Hop, Option<[u8; 6]>),
-    /// The dump is complete, or was refused.
+    /// The dump is complete.
     Done,
-    /// Anything else.
-    Other,
+    /// There is no dump, or not all of it, for this reason (errno(3)).
+    Refused(i32),
 }
 
 /// A network interface, from `RTM_NEWLINK`.
@@ -75,7 +80,7 @@ pub struct Link {
     pub hardware_address: Option<[u8; 6]>,
     /// What made it.
     pub kind: LinkKind,
-    /// The bridge or bond that it is a port of, or 0.
+    /// The bridge, bond or switch that it is a port of, or 0.
     pub master: u32,
     /// How often its carrier has come or gone: what a move to another network changes even where
     /// all addresses are the same there.
@@ -87,12 +92,12 @@ pub struct Link {
 pub enum LinkKind {
     /// A driver: an Ethernet or Wi-Fi card, real or virtual.
     Hardware,
+    /// A view of other interfaces that is as good as they are: bond, VLAN, macvlan.
+    Derived,
     /// A pair of ends, as containers and tests have them.
     Veth,
     /// A bridge.
     Bridge,
-    /// A view of other interfaces that is as good as they are: bond, VLAN, macvlan.
-    Derived,
     /// A tunnel, or anything unknown.
     Other,
 }
@@ -108,8 +113,7 @@ pub struct Address {
     pub prefix_length: u8,
 }
 
-/// A host on the same link: the next hop of a route (`RTM_NEWROUTE`), or a neighbour
-/// (`RTM_NEWNEIGH`).
+/// A host on the same link: the next hop of a route, or a neighbour (`RTM_NEWNEIGH`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
     /// The interface it is reached through.
@@ -121,26 +125,30 @@ pub struct Hop {
 /// A request for the whole of `table`, both address families.
 #[must_use]
 pub fn compose_dump(table: Table) -> Vec<u8> {
-    /// Bytes of `struct ifinfomsg`, the longest of the fixed parts; zeroes ask for everything.
-    const BODY_LENGTH: usize = 16;
-    let mut request = Vec::with_capacity(HEADER_LENGTH + BODY_LENGTH);
+    // Zeroes ask for everything; the kernel complains in its log of more of them than it knows.
+    let body_length = match table {
+        Table::Links => 16,                      // struct ifinfomsg
+        Table::Addresses => 8,                   // struct ifaddrmsg
+        Table::Routes | Table::Neighbours => 12, // struct rtmsg, struct ndmsg
+    };
+    let length = HEADER_LENGTH + body_length;
+    let mut request = Vec::with_capacity(length);
     #[expect(clippy::cast_possible_truncation, reason = "32 bytes")]
-    request.extend_from_slice(&((HEADER_LENGTH + BODY_LENGTH) as u32).to_ne_bytes());
+    request.extend_from_slice(&(length as u32).to_ne_bytes());
     request.extend_from_slice(&(table as u16).to_ne_bytes());
     request.extend_from_slice(&FLAGS_DUMP.to_ne_bytes());
-    request.resize(HEADER_LENGTH + BODY_LENGTH, 0);
+    request.resize(length, 0);
     request
 }
 
-/// Reads all messages of one datagram; those that are cut short are left out.
+/// Reads all messages of one datagram; those that are cut short, and those that are of no use, are
+/// left out.
 #[must_use]
 pub fn parse_messages(mut datagram: &[u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Ok((kind, body, rest)) = split_message(datagram) {
-        messages.push(match kind {
-            NLMSG_DONE | NLMSG_ERROR => Message::Done,
-            _ => parse_body(kind, body).unwrap_or(Message::Other),
-        });
+        // What makes no sense is of no use.
+        let _ = parse_body(kind, body, &mut messages);
         datagram = rest;
     }
     messages
@@ -156,22 +164,18 @@ fn split_message(datagram: &[u8]) -> Result<(u16, &[u8], &[u8]), Malformed> {
 }
 
 /// Reads the body of a message of type `kind`.
-fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
+fn parse_body(kind: u16, body: &[u8], messages: &mut Vec<Message>) -> Result<(), Malformed> {
     match kind {
-        // RTM_NEWLINK: struct ifinfomsg.
-        16 => Ok(Message::Link(Link {
-            index: u32::from_ne_bytes(array(body, 4)?),
-            flags: u32::from_ne_bytes(array(body, 8)?),
-            hardware_type: u16::from_ne_bytes(array(body, 2)?),
-            // IFLA_ADDRESS
-            hardware_address: attribute(body, 16, 1).and_then(|address| array(address, 0)).ok(),
-            // IFLA_LINKINFO, and in it IFLA_INFO_KIND
-            kind: attribute(body, 16, 18)
-                .and_then(|info| attribute(info, 0, 1))
-                .map_or(LinkKind::Hardware, parse_link_kind),
-            master: number_in(body, 10),          // IFLA_MASTER
-            carrier_changes: number_in(body, 35), // IFLA_CARRIER_CHANGES
-        })),
+        // Both begin with an error number, as the kernel's functions return it.
+        NLMSG_DONE | NLMSG_ERROR => {
+            let error = array(body, 0).map_or(0, i32::from_ne_bytes);
+            messages.push(match error.saturating_neg() {
+                0 => Message::Done,
+                number => Message::Refused(number),
+            });
+        }
+        // RTM_NEWLINK
+        16 => messages.push(Message::Link(parse_link(body)?)),
         // RTM_NEWADDR: struct ifaddrmsg.
         20 => {
             let [family, prefix_length, short_flags, _] = array(body, 0)?;
@@ -179,51 +183,85 @@ fn parse_body(kind: u16, body: &[u8]) -> Result<Message, Malformed> {
                 Ok(flags) => u32::from_ne_bytes(array(flags, 0)?), // IFA_FLAGS
                 Err(Malformed) => u32::from(short_flags),
             };
-            if flags & ADDRESS_UNUSABLE != 0 {
-                return Ok(Message::Other);
+            if flags & ADDRESS_UNUSABLE == 0 {
+                // On a point-to-point link IFA_ADDRESS is the peer, IFA_LOCAL is ours.
+                let address = attribute(body, 8, 2).or_else(|Malformed| attribute(body, 8, 1))?;
+                messages.push(Message::Address(Address {
+                    interface: u32::from_ne_bytes(array(body, 4)?),
+                    address: parse_address(family, address)?,
+                    prefix_length,
+                }));
             }
-            // On a point-to-point link IFA_ADDRESS is the peer, IFA_LOCAL is ours.
-            let address = attribute(body, 8, 2).or_else(|Malformed| attribute(body, 8, 1))?;
-            Ok(Message::Address(Address {
-                interface: u32::from_ne_bytes(array(body, 4)?),
-                address: parse_address(family, address)?,
-                prefix_length,
-            }))
         }
-        // RTM_NEWROUTE: struct rtmsg.
-        24 => {
-            let [family, destination_length, _, _, table, _, _, kind] = array(body, 0)?;
-            if destination_length != 0 || table != TABLE_MAIN || kind != ROUTE_UNICAST {
-                return Ok(Message::Other);
-            }
-            let gateway = attribute(body, 12, 5)?; // RTA_GATEWAY
-            Ok(Message::Gateway(Hop {
-                interface: u32::from_ne_bytes(array(attribute(body, 12, 4)?, 0)?), // RTA_OIF
-                address: parse_address(family, gateway)?,
-            }))
-        }
+        // RTM_NEWROUTE
+        24 => parse_route(body, messages)?,
         // RTM_NEWNEIGH: struct ndmsg.
         28 => {
             let [family] = array(body, 0)?;
             let state = u16::from_ne_bytes(array(body, 8)?);
-            if state & NEIGHBOUR_KNOWN == 0 {
-                return Ok(Message::Other);
+            if state & NEIGHBOUR_KNOWN != 0 {
+                let hop = Hop {
+                    interface: u32::from_ne_bytes(array(body, 4)?),
+                    address: parse_address(family, attribute(body, 12, 1)?)?, // NDA_DST
+                };
+                // NDA_LLADDR
+                let hardware = attribute(body, 12, 2).ok().and_then(|it| it.try_into().ok());
+                messages.push(Message::Neighbour(hop, hardware));
             }
-            let hop = Hop {
-                interface: u32::from_ne_bytes(array(body, 4)?),
-                address: parse_address(family, attribute(body, 12, 1)?)?, // NDA_DST
-            };
-            // NDA_LLADDR
-            let hardware_address = attribute(body, 12, 2).ok().and_then(|it| it.try_into().ok());
-            Ok(Message::Neighbour(hop, hardware_address))
         }
-        _ => Ok(Message::Other),
+        _ => {}
     }
+    Ok(())
 }
 
-/// The number in a link's attribute `wanted`; 0 where it is not told.
-fn number_in(body: &[u8], wanted: u16) -> u32 {
-    attribute(body, 16, wanted).and_then(|number| array(number, 0)).map_or(0, u32::from_ne_bytes)
+/// Reads a link (`struct ifinfomsg`).
+fn parse_link(body: &[u8]) -> Result<Link, Malformed> {
+    let info = attribute(body, 16, 18).unwrap_or_default(); // IFLA_LINKINFO
+    let number_in = |wanted| attribute(body, 16, wanted).and_then(parse_number).unwrap_or(0);
+    // A VRF gives its links a routing table of their own, and leaves them their addresses.
+    let is_of_vrf = attribute(info, 0, 4) == Ok(&b"vrf\0"[..]); // IFLA_INFO_SLAVE_KIND
+    Ok(Link {
+        index: u32::from_ne_bytes(array(body, 4)?),
+        flags: u32::from_ne_bytes(array(body, 8)?),
+        hardware_type: u16::from_ne_bytes(array(body, 2)?),
+        // IFLA_ADDRESS
+        hardware_address: attribute(body, 16, 1).and_then(|address| array(address, 0)).ok(),
+        // IFLA_INFO_KIND
+        kind: attribute(info, 0, 1).map_or(LinkKind::Hardware, parse_link_kind),
+        master: if is_of_vrf { 0 } else { number_in(10) }, // IFLA_MASTER
+        carrier_changes: number_in(35),                    // IFLA_CARRIER_CHANGES
+    })
+}
+
+/// Reads a route (`struct rtmsg`); only default routes are of use.
+fn parse_route(body: &[u8], messages: &mut Vec<Message>) -> Result<(), Malformed> {
+    let [family, destination_length, _, _, table, _, _, kind] = array(body, 0)?;
+    if destination_length != 0 || table != TABLE_MAIN || kind != ROUTE_UNICAST {
+        return Ok(());
+    }
+    let gateway_in = |bytes, start| {
+        let gateway = attribute(bytes, start, 5).ok()?; // RTA_GATEWAY
+        parse_address(family, gateway).ok()
+    };
+    // RTA_OIF
+    if let Ok(interface) = attribute(body, 12, 4).and_then(parse_number) {
+        messages.push(Message::DefaultRoute { interface, gateway: gateway_in(body, 12) });
+    }
+    // RTA_MULTIPATH: several of struct rtnexthop, each with attributes of its own.
+    let mut hops = attribute(body, 12, 9).unwrap_or_default();
+    while !hops.is_empty() {
+        let length = usize::from(u16::from_ne_bytes(array(hops, 0)?));
+        let hop = slice(hops, 0, length)?;
+        let interface = parse_number(hop.get(4..).ok_or(Malformed)?)?;
+        messages.push(Message::DefaultRoute { interface, gateway: gateway_in(hop, 8) });
+        hops = hops.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The number that `bytes` begin with.
+fn parse_number(bytes: &[u8]) -> Result<u32, Malformed> {
+    array(bytes, 0).map(u32::from_ne_bytes)
 }
 
 /// The kind that a link's driver calls itself.
@@ -231,7 +269,8 @@ fn parse_link_kind(name: &[u8]) -> LinkKind {
     match name.strip_suffix(b"\0").unwrap_or(name) {
         b"veth" => LinkKind::Veth,
         b"bridge" => LinkKind::Bridge,
-        b"bond" | b"team" | b"vlan" | b"macvlan" | b"ipvlan" => LinkKind::Derived,
+        b"bond" | b"team" | b"vlan" | b"macvlan" | b"macvtap" | b"ipvlan" | b"macsec" | b"dsa"
+        | b"openvswitch" | b"batadv" => LinkKind::Derived,
         _ => LinkKind::Other,
     }
 }
@@ -314,6 +353,7 @@ mod tests {
         dump.extend(message(24, &[2, 0, 0, 0, 254, 3, 0, 7, 0, 0, 0, 0], &[(4, &[2, 0, 0, 0])]));
         dump.extend(message(3, &[0; 4], &[]));
         let messages = parse_messages(&dump);
+        // Left out: a neighbour that has not answered, a tentative address, an unreachable route.
         assert_eq!(
             messages,
             [
@@ -330,15 +370,12 @@ mod tests {
                     Hop { interface: 2, address: [10, 0, 0, 7].into() },
                     Some([2, 0, 0, 0, 0, 7]),
                 ),
-                Message::Other, // nobody has answered
                 Message::Address(Address {
                     interface: 2,
                     address: [10, 0, 0, 5].into(),
                     prefix_length: 24,
                 }),
-                Message::Other, // tentative
-                Message::Gateway(Hop { interface: 2, address: [10, 0, 0, 1].into() }),
-                Message::Other, // unreachable
+                Message::DefaultRoute { interface: 2, gateway: Some([10, 0, 0, 1].into()) },
                 Message::Done,
             ]
         );
@@ -352,6 +389,78 @@ mod tests {
         assert_eq!(parse_messages(&[0; 64]), []);
         let mut link = message(20, &[2, 24, 0, 0, 2, 0, 0, 0], &[(2, &[10, 0, 0, 5])]);
         link[24] = 3; // an attribute shorter than its own header
-        assert_eq!(parse_messages(&link), [Message::Other]);
+        assert_eq!(parse_messages(&link), []);
+    }
+
+    #[test]
+    fn each_table_is_asked_for_with_its_own_header() {
+        let length_of = |table| {
+            let request = compose_dump(table);
+            assert_eq!(request.len(), u32::from_ne_bytes(array(&request, 0).unwrap()) as usize);
+            request.len() - HEADER_LENGTH
+        };
+        assert_eq!(length_of(Table::Links), 16);
+        assert_eq!(length_of(Table::Addresses), 8);
+        assert_eq!(length_of(Table::Routes), 12);
+        assert_eq!(length_of(Table::Neighbours), 12);
+    }
+
+    #[test]
+    fn a_refusal_is_not_the_end_of_a_table() {
+        let refusal = message(2, &(-1_i32).to_ne_bytes(), &[]);
+        assert_eq!(parse_messages(&refusal), [Message::Refused(1)]);
+        let broken_off = message(3, &(-105_i32).to_ne_bytes(), &[]);
+        assert_eq!(parse_messages(&broken_off), [Message::Refused(105)]);
+        assert_eq!(parse_messages(&message(3, &[], &[])), [Message::Done]);
+        let least = message(2, &i32::MIN.to_ne_bytes(), &[]);
+        assert_eq!(parse_messages(&least), [Message::Refused(i32::MAX)]);
+    }
+
+    #[test]
+    fn a_default_route_with_and_without_gateways() {
+        let fixed = [2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+        let hop = |interface: u8, attributes: &[u8]| {
+            let length = u8::try_from(8 + attributes.len()).unwrap();
+            [&[length, 0, 0, 0, interface, 0, 0, 0], attributes].concat()
+        };
+        let hops =
+            [hop(2, &[8, 0, 5, 0, 10, 0, 0, 1]), hop(3, &[8, 0, 5, 0, 10, 1, 0, 1]), hop(4, &[])];
+        let two_ways = message(24, &fixed, &[(9, &hops.concat())]);
+        let way = |interface, gateway: Option<[u8; 4]>| Message::DefaultRoute {
+            interface,
+            gateway: gateway.map(Into::into),
+        };
+        let ways = [way(2, Some([10, 0, 0, 1])), way(3, Some([10, 1, 0, 1])), way(4, None)];
+        assert_eq!(parse_messages(&two_ways), ways);
+        assert_eq!(parse_messages(&message(24, &fixed, &[(4, &[7, 0, 0, 0])])), [way(7, None)]);
+        for cut in 0..hops.concat().len() {
+            let ended = message(24, &fixed, &[(9, &hops.concat()[..cut])]);
+            assert!(ways.starts_with(&parse_messages(&ended)), "cut at {cut}");
+        }
+        assert_eq!(parse_messages(&message(24, &fixed, &[(9, &[0; 64])])), []);
+    }
+
+    #[test]
+    fn a_link_of_a_vrf_is_nobodys_port() {
+        let fixed = [0, 0, 1, 0, 2, 0, 0, 0, 0x43, 16, 1, 0, 0, 0, 0, 0];
+        let link_of = |master_kind: &[u8], kind: &[u8]| {
+            let info = message(0, &[], &[(1, kind), (4, master_kind)]).split_off(HEADER_LENGTH);
+            match parse_messages(&message(16, &fixed, &[(10, &[9, 0, 0, 0]), (18, &info)]))[..] {
+                [Message::Link(link)] => (link.master, link.kind),
+                _ => unreachable!(),
+            }
+        };
+        assert_eq!(link_of(b"vrf\0", b"vlan\0"), (0, LinkKind::Derived));
+        for (kind, expected) in [
+            (&b"dsa\0"[..], LinkKind::Derived),
+            (b"openvswitch\0", LinkKind::Derived),
+            (b"macsec\0", LinkKind::Derived),
+            (b"batadv\0", LinkKind::Derived),
+            (b"macvtap\0", LinkKind::Derived),
+            (b"bridge\0", LinkKind::Bridge),
+            (b"wireguard\0", LinkKind::Other),
+        ] {
+            assert_eq!(link_of(b"bridge\0", kind), (9, expected));
+        }
     }
 }

@@ -70,9 +70,9 @@ class Lan:
         self.in_switch("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
         self.in_switch("ip", "link", "set", "lan", "up")
 
-    def in_switch(self, *words):
+    def in_switch(self, *words, **options):
         """Runs a command where the bridge is."""
-        return sh("ip", "netns", "exec", self.switch, *words)
+        return sh("ip", "netns", "exec", self.switch, *words, **options)
 
     def host(self, name, number=None, ipv6=False, plugged=True):
         """Adds a host with the `number`th address of the network."""
@@ -274,6 +274,19 @@ class Host:
     def resolve(self, *options, program=PROGRAM, user=None, check=True):
         """Runs the program here and returns what it did."""
         return Resolved(self, [program, *map(str, options)], user, check)
+
+    def run_containers(self, count, bridge="docker0"):
+        """A bridge that joins containers, as Docker makes it; they are where the switch is."""
+        self.run("ip", "link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
+        self.run("ip", "address", "add", "172.17.0.1/16", "brd", "+", "dev", bridge)
+        lines = [f"link set {bridge} up"]
+        for number in range(count):
+            lines += [f"link add veth{number} type veth peer name {self.name}{number}"
+                      f" netns {self.lan.switch}",
+                      f"link set veth{number} master {bridge} up"]
+        self.run("ip", "-batch", "-", input="\n".join(lines))
+        self.lan.in_switch("ip", "-batch", "-", input="\n".join(
+            f"link set {self.name}{number} up" for number in range(count)))
 
     def packets_sent(self, interface="eth0"):
         """How many packets have left through an interface."""

@@ -1,8 +1,12 @@
 """Found by name, through real daemons."""
 
+import os
+import shutil
 import time
 
 import pytest
+
+from lan import sh, wait_until
 
 FALLBACK = (
     "# Written by cache-resolver. No local cache answered.\n"
@@ -192,6 +196,85 @@ def test_two_interfaces(lan, cache, client):
     client.run("ip", "address", "add", "10.78.0.1/24", "dev", "eth1")
     cache.announce_by_avahi()
     assert_found(client.resolve("--methods", "mdns"), cache, "mdns")
+
+
+@pytest.mark.parametrize("count", [31, 62])
+def test_containers_hide_nobody(lan, cache, count):
+    """Their ends were there before the cable was."""
+    client = lan.host("client", 50, ipv6=True, plugged=False)
+    client.run_containers(count)
+    client.plug()
+    cache.announce_by_avahi()
+    time.sleep(4)  # now it only speaks when asked
+    assert_found(client.resolve("--methods", "mdns"), cache, "mdns")
+
+
+def test_containers_are_no_network(lan, cache, router):
+    client = lan.host("client", 50, plugged=False)
+    client.write_etc("resolv.conf", f"nameserver {router.address}\n")
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    client.run_containers(1)
+    result = client.resolve("--budget", "2", check=False)
+    assert (result.status, result.nix_conf) == (75, FALLBACK), result.log
+    process = client.start(*program_words(client))
+    time.sleep(2.5)
+    client.plug()
+    assert process.wait(12) == 0
+    assert (client.directory / "out/waterbug-ip").read_text() == f"{cache.address}\n"
+
+
+@pytest.mark.parametrize("default,status", [(False, 75), (True, 0)])
+def test_a_tunnel_is_a_network_if_it_leads_out(lan, default, status):
+    client = lan.host("client", plugged=False)
+    client.start("/usr/bin/python3", "-c", (
+        "import fcntl, os, struct, time\n"
+        "f = os.open('/dev/net/tun', os.O_RDWR)\n"
+        "fcntl.ioctl(f, 0x400454ca, struct.pack('16sH', b'ppp0', 0x1001))\n"
+        "time.sleep(100)\n"))
+    wait_until(lambda: "ppp0" in client.run("ip", "link").stdout, "no ppp0")
+    client.run("ip", "address", "add", "10.99.0.5", "peer", "10.99.0.1", "dev", "ppp0")
+    client.run("ip", "link", "set", "ppp0", "up")
+    if default:
+        client.run("ip", "route", "add", "default", "dev", "ppp0")
+    result = client.resolve("--budget", "5", check=False)
+    assert (result.status, result.nix_conf) == (status, FALLBACK), result.log
+
+
+# What RestrictAddressFamilies= does to a unit that is not to open AF_UNIX.
+WITHOUT_UNIX = """
+import ctypes, os, platform, socket, struct, sys
+number = {'x86_64': 41, 'aarch64': 198}[platform.machine()]
+rules = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, socket.AF_UNIX),
+         (0x06, 0, 0, 0x00050000 | 97), (0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', len(rules), ctypes.addressof(code)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+try:
+    socket.socket(socket.AF_UNIX)
+    sys.exit('AF_UNIX is not refused')
+except OSError:
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_zones_in_the_sandbox(lan, cache):
+    """The names of interfaces are known without a socket that the unit may not open."""
+    router, client = lan.host("router", ipv6=True), lan.host("client", 50, ipv6=True)
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    router.run("ip", "address", "add", "fe80::53/64", "dev", "eth0", "nodad")
+    client.write_etc("resolv.conf", "nameserver fe80::53%eth0\n")
+    result = client.run("/usr/bin/python3", "-c", WITHOUT_UNIX, *program_words(client),
+                        "--methods", "dns", "--explain")
+    assert f"found at {cache.address}" in result.stdout, result.stdout + result.stderr
+
+
+def test_the_kernel_has_nothing_to_complain_of(cache, client):
+    """It logs requests that are longer than it expects, with the program's name."""
+    program = client.directory / f"cr{os.getpid()}x{time.monotonic_ns() % 10**6}"
+    shutil.copy(program_words(client)[0], program)
+    client.resolve("--methods", "mdns,neighbours", program=program)
+    assert program.name[:15] not in sh("dmesg").stdout
 
 
 def test_garbage_from_the_dns_port(cache, client, router):

@@ -141,6 +141,29 @@ def test_idle_means_asleep_small_and_silent(home, cache, client):
     assert watcher.status("VmHWM") <= IDLE_MAX_KIB
 
 
+def test_containers_and_whoever_listens_in_are_no_move(home, cache, router, client):
+    client.run("ip", "route", "add", "default", "via", router.address)
+    client.run_containers(1)
+    watcher = Watcher(client)
+    watcher.wait_for(cache)
+    watcher.wait_until_idle()
+    asked = len(cache.requests())
+    client.run("ip", "link", "set", "eth0", "promisc", "on")
+    client.run("ip", "link", "set", "eth0", "allmulticast", "on")
+    # A container that has a cable of its own, as systemd-nspawn lays it.
+    client.run("ip", "link", "add", "ve-box", "type", "veth", "peer", "name", "host0")
+    client.run("ip", "address", "add", "192.168.131.1/28", "dev", "ve-box")
+    for interface in ("ve-box", "host0"):
+        client.run("ip", "link", "set", interface, "up")
+    client.run("ip", "link", "del", "veth0")
+    watcher.wait_until_idle()
+    assert len(cache.requests()) == asked
+    # Pulled out and put back: it could be another network.
+    home.in_switch("ip", "link", "set", client.port, "down")
+    home.in_switch("ip", "link", "set", client.port, "up")
+    wait_until(lambda: len(cache.requests()) > asked, watcher.log)
+
+
 def test_the_same_answer_touches_nothing(home, cache, client):
     watcher = Watcher(client)
     watcher.wait_for(cache)

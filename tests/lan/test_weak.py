@@ -64,6 +64,17 @@ def test_sweep_without_privilege(somewhere, client):
     assert result.seconds < 3.5
 
 
+def test_five_addresses_in_one_network(lan, client):
+    """It is swept once, and we do not ask ourselves."""
+    for number in range(51, 55):
+        client.add_address(lan.network[number])
+    cache = lan.host("cache", 250)
+    cache.serve_cache()
+    result = client.resolve("--methods", "sweep", "--explain")
+    assert_found(result, cache, "sweep")
+    assert "asking 249 addresses by ARP" in result.stdout
+
+
 def test_gateway(lan, client):
     cache = lan.host("cache", 2)
     cache.serve_cache()
@@ -255,6 +266,21 @@ def test_nothing_is_sent_off_link(lan, client):
     assert "packets 0 bytes 0" in client.run("nft", "list", "ruleset").stdout
     client.resolve("--sweep-rate", "2000", "--sweep", "192.168.9.0/28")
     assert "packets 0 bytes 0" not in client.run("nft", "list", "ruleset").stdout, "named: asked"
+
+
+@pytest.mark.parametrize("prefix_length,seen", [(31, False), (30, True)])
+def test_a_point_to_point_network_has_no_broadcast_address(lan, prefix_length, seen):
+    client = lan.host("client")
+    client.run("ip", "address", "add", f"10.77.0.0/{prefix_length}", "dev", "eth0")
+    client.run("ip", "route", "add", "10.77.0.0/24", "dev", "eth0")
+    client.run("nft", "-f", "-", input="""table ip count { chain output {
+        type filter hook output priority 0
+        ip protocol icmp counter
+        }
+        }
+        """)
+    client.resolve("--methods", "ping")
+    assert ("packets 0 bytes 0" not in client.run("nft", "list", "ruleset").stdout) == seen
 
 
 def test_a_large_network_is_swept_in_part(lan):

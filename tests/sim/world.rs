@@ -459,6 +459,7 @@ impl World {
                 })
                 .collect(),
             nameservers: self.servers.iter().map(|(server, ..)| *server).collect(),
+            ..Network::default()
         }
     }
 }
