@@ -307,43 +307,8 @@ impl World {
             let address = IpAddr::from([10, 0, 0, u8::try_from(world.dice.below(250)).unwrap()]);
             world.mute.push(address);
         }
-        for number in 0..world.dice.below(4) {
-            let answers = (0..=world.dice.below(2)).map(|_| world.any_address().ip()).collect();
-            let server = match world.dice.below(10) {
-                0 => Server::Aliases(answers),
-                1 => Server::RefusesAaaa(answers),
-                2 => Server::Truncates(answers),
-                3 => Server::GarbageFirst(answers),
-                4 => Server::WrongIdFirst(answers),
-                5 => Server::Denies(world.dice.pick(&[NXDOMAIN, SERVFAIL, REFUSED, ANSWER])),
-                6 => Server::Silent,
-                7 => Server::PortClosed,
-                8 => Server::ForgedDenialFirst(answers),
-                _ => Server::Answers(answers),
-            };
-            let address = Ipv4Addr::new(10, 0, 0, u8::try_from(number + 1).unwrap());
-            let delay = world.any_delay();
-            world.servers.push((SocketAddr::from((address, 53)), server, delay));
-        }
-        for _ in 0..world.dice.below(3) {
-            let mut responder = Responder {
-                address: world.any_address().ip(),
-                delay: world.any_delay(),
-                hearing: world.dice.pick(&[
-                    Hearing::Anybody,
-                    Hearing::Group,
-                    Hearing::BehindFirewall,
-                ]),
-                answers: vec![world.any_address().ip()],
-            };
-            if world.dice.percent(20) {
-                world.add_link_local(&mut responder);
-            }
-            if world.dice.percent(10) {
-                responder.answers = (1..=32).map(|host| [10, 0, 0, host].into()).collect();
-            }
-            world.responders.push(responder);
-        }
+        world.add_servers();
+        world.add_responders();
         world
     }
 
@@ -353,6 +318,51 @@ impl World {
             self.dice.pick(&[[10, 0, 0], [10, 0, 0], [10, 0, 0], [192, 168, 7], [203, 0, 113]]);
         let last = u8::try_from(self.dice.below(5) + 140).unwrap();
         SocketAddr::from(([third[0], third[1], third[2], last], 9999))
+    }
+
+    /// DNS servers of all kinds.
+    fn add_servers(&mut self) {
+        for number in 0..self.dice.below(4) {
+            let answers = (0..=self.dice.below(2)).map(|_| self.any_address().ip()).collect();
+            let server = match self.dice.below(10) {
+                0 => Server::Aliases(answers),
+                1 => Server::RefusesAaaa(answers),
+                2 => Server::Truncates(answers),
+                3 => Server::GarbageFirst(answers),
+                4 => Server::WrongIdFirst(answers),
+                5 => Server::Denies(self.dice.pick(&[NXDOMAIN, SERVFAIL, REFUSED, ANSWER])),
+                6 => Server::Silent,
+                7 => Server::PortClosed,
+                8 => Server::ForgedDenialFirst(answers),
+                _ => Server::Answers(answers),
+            };
+            let address = Ipv4Addr::new(10, 0, 0, u8::try_from(number + 1).unwrap());
+            let delay = self.any_delay();
+            self.servers.push((SocketAddr::from((address, 53)), server, delay));
+        }
+    }
+
+    /// Responders of all kinds.
+    fn add_responders(&mut self) {
+        for _ in 0..self.dice.below(3) {
+            let mut responder = Responder {
+                address: self.any_address().ip(),
+                delay: self.any_delay(),
+                hearing: self.dice.pick(&[
+                    Hearing::Anybody,
+                    Hearing::Group,
+                    Hearing::BehindFirewall,
+                ]),
+                answers: vec![self.any_address().ip()],
+            };
+            if self.dice.percent(20) {
+                self.add_link_local(&mut responder);
+            }
+            if self.dice.percent(10) {
+                responder.answers = (1..=32).map(|host| [10, 0, 0, host].into()).collect();
+            }
+            self.responders.push(responder);
+        }
     }
 
     /// The responder answers with a link-local address before its other one, and something is there.
