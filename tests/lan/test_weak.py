@@ -84,6 +84,14 @@ def test_gateway(lan, client):
     assert result.seconds < 0.5
 
 
+def test_one_gateway_of_several(lan, client):
+    router, cache = lan.host("router", 1), lan.host("cache", 2)
+    cache.serve_cache()
+    client.run("ip", "route", "add", "default",
+               "nexthop", "via", router.address, "nexthop", "via", cache.address)
+    assert_found(client.resolve("--methods", "gateway"), cache, "gateway")
+
+
 def test_neighbours(somewhere, client):
     client.run("nc", "-z", "-w1", somewhere.address, "1", check=False)  # they meet
     assert_found(client.resolve("--methods", "neighbours", user=NOBODY), somewhere, "neighbours")
@@ -290,6 +298,21 @@ def test_a_large_network_is_swept_in_part(lan):
     before = client.packets_sent()
     client.resolve("--methods", "sweep", "--sweep-rate", "5000")
     assert 1000 < client.packets_sent() - before < 1100
+
+
+def test_a_sweep_goes_on_past_a_thousand_dead_addresses(lan):
+    """Without privilege each of them is connected to, and here fails at once."""
+    cache, client = lan.host("cache", 141), lan.host("client")
+    cache.serve_cache()
+    cache.run("ip", "address", "add", "10.200.6.1/32", "dev", "eth0")
+    client.run("ip", "address", "add", "10.77.0.50/32", "dev", "eth0")
+    client.run("ip", "route", "add", "10.77.0.0/24", "dev", "eth0")
+    client.run("ip", "route", "add", "10.200.6.1/32", "dev", "eth0")
+    client.run("ip", "route", "add", "unreachable", "10.200.0.0/21")
+    result = client.resolve(
+        "--methods", "sweep", "--sweep", "10.200.0.0/21", "--sweep-limit", "2046",
+        "--sweep-rate", "2000", user=NOBODY)
+    assert result.address == "10.200.6.1", result.log
 
 
 def test_two_interfaces_in_the_same_network(lan, somewhere, client):
