@@ -257,10 +257,10 @@ impl Flaw {
     }
 
     /// Whether a server that was called by its address may answer otherwise to its name: it refuses,
-    /// redirects, or shows the page of another virtual host.
+    /// redirects, or shows what another virtual host of it has.
     #[must_use]
     pub const fn may_want_name(self) -> bool {
-        matches!(self, Self::Status(300..=499) | Self::NotCacheInfo)
+        matches!(self, Self::Status(_) | Self::NotCacheInfo | Self::OtherStore)
     }
 }
 
