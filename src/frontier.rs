@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn who_is_named_after_it_failed_is_asked_again() {
-        for flaw in [Flaw::Refused, Flaw::NoConnection, Flaw::Broken] {
+        for flaw in [Flaw::Refused, Flaw::NoConnection, Flaw::Status(404), Flaw::OtherStore] {
             // Named after the failure, and before.
             for early in [false, true] {
                 let mut frontier = Frontier::default();
