@@ -50,7 +50,8 @@ class System:
     def files(self):
         """All but those of users and groups, and what Nix and systemd brought."""
         return {str(path.relative_to(self.root)) for path in self.root.rglob("*")
-                if not path.is_dir() and not re.search(r"passwd|shadow|group|\.pwd\.lock|nix-daemon\.service$", path.name)}
+                if not path.is_dir()
+                and not re.search(r"passwd|shadow|group|\.pwd\.lock|nix-daemon\.service$", path.name)}
 
     def stand_in(self, name, script):
         """A command that records its arguments and then does what the script says."""
@@ -79,7 +80,8 @@ class System:
         for name in ("passwd", "group", "shadow", "gshadow", "login.defs", "nsswitch.conf", "ld.so.cache"):
             if not self.path(f"etc/{name}").exists():
                 shutil.copy2(f"/etc/{name}", self.path(f"etc/{name}"))
-        bind = "".join(f"mount --bind {self.root}/{name} /{name};" for name in ("etc", "run", "usr/local/bin", "lib/systemd"))
+        bind = "".join(f"mount --bind {self.root}/{name} /{name};"
+                       for name in ("etc", "run", "usr/local/bin", "lib/systemd"))
         return self.install(*options, root=None, prefix=("unshare", "-m", "sh", "-ec", f'{bind} exec "$@"', "sh"))
 
 
