@@ -248,16 +248,37 @@ class Host:
         return process
 
     def announce_by_zeroconf(self, name="waterbug"):
-        """python-zeroconf that answers for `name`.local."""
+        """python-zeroconf that answers for `name`.local, at the addresses that are not link-local."""
+        addresses = self.addresses("global")
         script = (
-            "import socket, threading, zeroconf\n"
-            f"z = zeroconf.Zeroconf(interfaces=['{self.address}'])\n"
+            "import threading, zeroconf\n"
+            f"addresses = {addresses}\n"
+            "versions = {':' in address for address in addresses}\n"
+            "v = zeroconf.IPVersion\n"
+            "v = v.All if len(versions) == 2 else v.V6Only if True in versions else v.V4Only\n"
+            "z = zeroconf.Zeroconf(interfaces=addresses, ip_version=v)\n"
             "z.register_service(zeroconf.ServiceInfo('_http._tcp.local.', 'x._http._tcp.local.',\n"
-            f"    port=9999, addresses=[socket.inet_aton('{self.address}')], server='{name}.local.'))\n"
+            f"    port=9999, parsed_addresses=addresses, server='{name}.local.'))\n"
             "print('ready', flush=True)\n"
             "threading.Event().wait()\n")
         process = self.start(PYTHON, "-c", script)
         wait_until(lambda: "ready" in process.log.read_text(), "zeroconf")
+        return process
+
+    def announce_by_mdnsd(self, name="waterbug"):
+        """mdnsd, which calls its host by the name of its service."""
+        services = self.directory / "mdns.d"
+        services.mkdir()
+        (services / "http.service").write_text(
+            f"name {name}\ntype _http._tcp\nport 9999\n")
+        process = self.start("mdnsd", "-n", "-l", "debug", "-i", "eth0", services)
+        wait_until(lambda: "Send Publish" in process.log.read_text(), "mdnsd")
+        return process
+
+    def addresses(self, scope):
+        """The addresses of a scope: `global` or `link`."""
+        links = json.loads(self.run("ip", "-json", "address", "show", "dev", "eth0").stdout)
+        return [a["local"] for a in links[0]["addr_info"] if a["scope"] == scope]
 
     def drop_by_default(self):
         """NixOS's default firewall: stateful, and drops what nobody asked for."""
