@@ -178,14 +178,42 @@ def test_dns_that_lies(cache, router, client):
     assert "refuses connections" in result.log
 
 
-def test_attic_with_allowed_hosts(lan, router, client):
-    """nginx plays a server that answers to its name alone, as attic does."""
-    cache = lan.host("cache", 141)
-    cache.serve_cache(extra='if ($http_host != "waterbug.lan:9999") { return 400; }')
-    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
-    result = client.resolve()
-    assert result.address == cache.address, result.log
-    assert "http://waterbug.lan:9999/system?priority=30 " in result.nix_conf
+# What servers do that want their name: attic, one that redirects to it, and another virtual host.
+UNNAMED = {9999: "400", 9998: "301 http://waterbug.lan/", 9997: "200 '<html>Welcome!</html>'"}
+
+
+@pytest.fixture
+def particular(cache):
+    """A host with caches that answer to their name alone."""
+    cache.stop(cache.nginx)
+    for port, answer in UNNAMED.items():
+        cache.serve_cache(port=port, extra=f'if ($host != "waterbug.lan") {{ return {answer}; }}')
+    return cache
+
+
+def test_a_cache_that_wants_its_name(particular, router, client):
+    """Nix gets it where Nix asks, too: from the servers of resolv.conf, and the hosts file."""
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{particular.address}")
+    for methods in ("dns", "hosts"):
+        for port in UNNAMED:
+            result = client.resolve("--methods", methods, "--port", port)
+            assert result.address == particular.address, result.log
+            assert f"http://waterbug.lan:{port}/system?priority=30 " in result.nix_conf
+        client.write_etc("hosts", f"{particular.address} waterbug.lan\n")
+
+
+def test_a_cache_whose_name_nix_cannot_resolve(lan, particular, router, client):
+    """Multicast DNS is not for Nix, and neither is a DNS server that only we have guessed."""
+    particular.announce_by_avahi()
+    gateway = lan.host("gateway", 2)
+    gateway.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{particular.address}")
+    router.serve_dns("--local=/lan/")
+    client.run("ip", "route", "add", "default", "via", gateway.address)
+    for method in ("dns", "mdns"):
+        # The search goes on for a while: nobody waits for a guess.
+        result = client.resolve("--methods", f"{method},neighbours", "--explain")
+        assert_not_found(result, 5)
+        assert f"{method}: lead to {particular.address}:9999" in result.stdout
 
 
 def test_two_interfaces(lan, cache, client):
