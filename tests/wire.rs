@@ -9,7 +9,7 @@
 mod support;
 
 use cache_resolver::wire::dns::{
-    Name, RecordType, Reply, compose_question, parse_multicast, parse_reply,
+    Name, RecordType, Reply, compose_question, parse_datagram, parse_multicast, parse_reply,
 };
 use cache_resolver::wire::{Malformed, arp, cache_info, http, icmp, ip, netlink};
 use proptest::prelude::*;
@@ -67,6 +67,17 @@ fn answers_are_understood() {
         (ANSWER, vec![], Ok(Reply::Nothing)),
         (ANSWER, vec![hive()], Ok(Reply::Nothing)),
         (ANSWER, vec![Record { class: 3, ..cache() }], Ok(Reply::Nothing)),
+        (ANSWER, vec![Record { class: 0x8001, ..cache() }], Ok(Reply::Nothing)),
+        (
+            ANSWER,
+            vec![Record { class: 0x8001, ..alias(&host, &target) }, hive()],
+            Ok(Reply::Nothing),
+        ),
+        (
+            ANSWER,
+            vec![alias(&host, &target), Record { class: 0x8001, ..hive() }],
+            Ok(Reply::Nothing),
+        ),
         (ANSWER, vec![address(&host, "fd00::1".parse().unwrap())], Ok(Reply::Nothing)),
         (ANSWER, vec![alias(&host, &host)], Err(Malformed)),
         (ANSWER, vec![alias(&host, &target), alias(&target, &host)], Err(Malformed)),
@@ -96,6 +107,7 @@ fn what_does_not_answer_our_question_is_dropped() {
         (0x1234, [name("waterbug.lam"), vec![0, 1, 0, 1]].concat()),
         (0x1234, with_end(&[0, 28, 0, 1])),
         (0x1234, with_end(&[0, 1, 0, 3])),
+        (0x1234, with_end(&[0, 1, 0x80, 1])),
         (0x1234, vec![]),
     ] {
         let packet = message(id, ANSWER, &question, [&cache, &[], &[]]);
@@ -118,6 +130,9 @@ fn multicast_answers_are_understood() {
         [&[other, v4], &[address(&local, [6, 6, 6, 6].into())], &[v6, goodbye]];
     let packet = message(7, MULTICAST, &[], sections);
     let found: Vec<std::net::IpAddr> = vec![[10, 0, 8, 141].into(), "fe80::1".parse().unwrap()];
+    let foreign_class = Record { class: 0x8003, ..address(&local, [10, 0, 8, 144].into()) };
+    let nobody = message(7, MULTICAST, &[], [&[foreign_class], &[], &[]]);
+    assert_eq!(parse_multicast(&nobody, &wanted, None), Ok(vec![]), "class CH, flush");
     for id in [None, Some(7)] {
         assert_eq!(parse_multicast(&packet, &wanted, id), Ok(found.clone()), "{id:?}");
     }
@@ -160,6 +175,91 @@ fn counts_that_lie_cost_nothing() {
     assert_eq!(taken.len(), 16);
 }
 
+#[test]
+fn messages_have_their_limits() {
+    let cache = || address(&name("waterbug.lan"), [10, 0, 8, 141].into());
+    let found: Vec<std::net::IpAddr> = vec![[10, 0, 8, 141].into()];
+    for (count, is_good) in [(256, true), (257, false)] {
+        let records: Vec<_> = (0..count).map(|_| cache()).collect();
+        let expected = if is_good { addresses(&["10.0.8.141"]) } else { Err(Malformed) };
+        assert_eq!(parse(&reply(&query(), ANSWER, &records)), expected, "{count} answers");
+        for split in [1, 100, 256] {
+            let (answers, rest) = records.split_at(split);
+            let (authorities, additionals) = rest.split_at(rest.len() / 2);
+            let sections = [answers, authorities, additionals];
+            let packet = message(7, MULTICAST, &[], sections);
+            let expected = if is_good { Ok(found.clone()) } else { Err(Malformed) };
+            assert_eq!(parse_multicast(&packet, &host(), None), expected, "{count}, {split}");
+        }
+        let mut questions = message(7, MULTICAST, &[], [&[], &[], &[]]);
+        questions[4..6].copy_from_slice(&u16::try_from(count).unwrap().to_be_bytes());
+        questions.extend([0; 5].repeat(count));
+        let expected = if is_good { Ok(vec![]) } else { Err(Malformed) };
+        assert_eq!(parse_multicast(&questions, &host(), None), expected, "{count} questions");
+    }
+    let padded = |size: usize, query: &[u8]| {
+        let bare = reply(query, ANSWER, &[cache(), Record { kind: 16, data: vec![], ..cache() }]);
+        let padding = Record { kind: 16, data: vec![0; size - bare.len()], ..cache() };
+        reply(query, ANSWER, &[cache(), padding])
+    };
+    for (size, is_good) in [(4096, true), (4097, false)] {
+        let packet = padded(size, &query());
+        assert_eq!(packet.len(), size);
+        let by_datagram = parse_datagram(&packet, 0x1234, &host(), RecordType::A);
+        let expected = addresses(&["10.0.8.141"]);
+        assert_eq!(parse(&packet), expected, "{size} bytes over TCP");
+        assert_eq!(by_datagram, if is_good { expected } else { Err(Malformed) }, "{size} bytes");
+    }
+    for (size, is_good) in [(9000, true), (9001, false)] {
+        let answer = parse_multicast(&padded(size, &query()), &host(), None);
+        assert_eq!(
+            answer,
+            if is_good { Ok(found.clone()) } else { Err(Malformed) },
+            "{size} bytes"
+        );
+    }
+}
+
+#[test]
+fn names_behind_pointers_have_their_limits() {
+    let after_question = query().len();
+    // The data of the first record holds pointers: the first to the question's name, each other to
+    // the one before it. The last owns the address.
+    let answer = |hops: usize| {
+        let at = after_question + 1 + 10;
+        let pointer = |to: usize| u16::try_from(0xc000 | to).unwrap().to_be_bytes();
+        let chain = (0..hops).map(|hop| pointer(if hop == 0 { 12 } else { at + 2 * (hop - 1) }));
+        let chain: Vec<u8> = chain.flatten().collect();
+        let owner = pointer(at + chain.len() - 2).to_vec();
+        let text = Record { owner: vec![0], kind: 16, class: 1, ttl: 60, data: chain };
+        let cache = Record { owner, ..address(&[], [10, 0, 8, 141].into()) };
+        reply(&query(), ANSWER, &[text, cache])
+    };
+    for (hops, expected) in [
+        (1, addresses(&["10.0.8.141"])),
+        (15, addresses(&["10.0.8.141"])),
+        (16, Err(Malformed)),
+        (8000, Err(Malformed)),
+    ] {
+        assert_eq!(parse(&answer(hops)), expected, "{hops} and the owner's own");
+    }
+    let packet = answer(15);
+    for cut in 0..packet.len() {
+        assert_eq!(parse(&packet[..cut]), Err(Malformed), "cut at {cut}");
+    }
+    // The owner begins where an alias's target points to, and ends behind it.
+    let target = u16::try_from(0xc000 | (after_question + 2 + 10)).unwrap().to_be_bytes();
+    let swallowing = [&[3, b'l', b'a', b'n'][..], &target, &[0]].concat();
+    let records = [Record {
+        owner: vec![0xc0, 12],
+        kind: 5,
+        class: 1,
+        ttl: 60,
+        data: [&[4][..], &swallowing].concat(),
+    }];
+    assert_eq!(parse(&reply(&query(), ANSWER, &records)), Err(Malformed));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -176,6 +276,7 @@ proptest! {
         }
         for bytes in [&packet, &noise] {
             let _ = parse(bytes);
+            let _ = parse_datagram(bytes, 0x1234, &host(), RecordType::A);
             let _ = parse_multicast(bytes, &host(), None);
             let _ = http::parse_response(bytes, true);
             let _ = http::parse_response(&[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &bytes[..]].concat(), false);

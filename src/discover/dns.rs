@@ -12,7 +12,7 @@ use super::Random;
 use crate::model::{
     Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest, with_scope,
 };
-use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_reply};
+use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_datagram, parse_reply};
 
 /// When a question that nobody answered is sent again, counted from the first time.
 const RESEND_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -174,7 +174,7 @@ impl Dns {
         let Some(index) = self.position(channel) else { return };
         let Some(question) = self.questions.get_mut(index) else { return };
         let parsed = match &mut question.stream {
-            None => parse_reply(bytes, question.id, &self.name, question.kind),
+            None => parse_datagram(bytes, question.id, &self.name, question.kind),
             Some(received) => {
                 received.extend_from_slice(bytes);
                 match split_tcp_answer(received) {

@@ -13,8 +13,17 @@ const HEADER_LENGTH: usize = 12;
 const NAME_MAX: usize = 255;
 /// Bytes of one label. RFC 1035 §3.1.
 const LABEL_MAX: usize = 63;
+/// Pointers followed within one name; an honest one has one or two.
+const POINTER_HOPS_MAX: usize = 16;
 /// CNAME hops followed within one answer section; more is a loop or an attack.
 const CNAME_HOPS_MAX: usize = 16;
+/// Records in one message, and questions: many times what one name has in honest ones.
+const RECORDS_MAX: usize = 256;
+/// Bytes of a unicast answer in one datagram. Without EDNS 512 are allowed (RFC 1035 §2.3.4); this
+/// is what servers send at most to those who allow more (RFC 6891 §6.2.5).
+const DATAGRAM_MAX: usize = 4096;
+/// Bytes of a multicast DNS message. RFC 6762 §17.
+const MULTICAST_MAX: usize = 9000;
 /// Addresses taken from one message: more than any honest cache has.
 pub const ADDRESSES_MAX: usize = 16;
 /// The port of DNS. RFC 1035 §4.2.
@@ -111,10 +120,26 @@ pub fn compose_question(id: u16, recursive: bool, name: &Name, types: &[RecordTy
     packet
 }
 
-/// Reads a unicast answer to the question `id`, `name`, `kind`.
+/// Reads a unicast answer in one datagram to the question `id`, `name`, `kind`.
 ///
 /// # Errors
 /// `Malformed` for anything that does not answer this question: then keep listening.
+pub fn parse_datagram(
+    packet: &[u8],
+    id: u16,
+    name: &Name,
+    kind: RecordType,
+) -> Result<Reply, Malformed> {
+    if packet.len() > DATAGRAM_MAX {
+        return Err(Malformed);
+    }
+    parse_reply(packet, id, name, kind)
+}
+
+/// Reads a unicast answer, whatever carried it, to the question `id`, `name`, `kind`.
+///
+/// # Errors
+/// `Malformed` for anything that does not answer this question.
 pub fn parse_reply(
     packet: &[u8],
     id: u16,
@@ -148,8 +173,14 @@ pub fn parse_reply(
     if rcode != 0 {
         return Ok(Reply::Nothing);
     }
-    let (records, _) = read_records(packet, at, header.answers)?;
-    let addresses = follow(packet, &records, name, kind)?;
+    let mut known = Vec::new();
+    for _ in 0..header.answers {
+        let record = Record::read(packet, &mut at)?;
+        if let Some(data) = record.unicast_data(packet, kind)? {
+            known.push((record.owner, data));
+        }
+    }
+    let addresses = follow(&known, name)?;
     Ok(if addresses.is_empty() { Reply::Nothing } else { Reply::Addresses(addresses) })
 }
 
@@ -166,6 +197,9 @@ pub fn parse_multicast(
     name: &Name,
     id: Option<u16>,
 ) -> Result<Vec<IpAddr>, Malformed> {
+    if packet.len() > MULTICAST_MAX {
+        return Err(Malformed);
+    }
     let header = Header::parse(packet)?;
     if id.is_some_and(|id| id != header.id) {
         return Err(Malformed);
@@ -178,16 +212,17 @@ pub fn parse_multicast(
         }
         at = after + 4;
     }
-    let (mut records, after) = read_records(packet, at, header.answers)?;
-    let (_, after) = read_records(packet, after, header.authorities)?;
-    let (additional, _) = read_records(packet, after, header.additionals)?;
-    records.extend(additional);
+    let authorities = header.answers..header.answers + header.authorities;
     let mut addresses = Vec::new();
-    for record in &records {
-        if record.ttl == 0 || record.owner != *name {
-            continue;
-        }
-        if let Some(address) = record.address(packet, None)? {
+    for number in 0..authorities.end + header.additionals {
+        let record = Record::read(packet, &mut at)?;
+        let counts = record.ttl != 0
+            && record.class & !CACHE_FLUSH == CLASS_INTERNET
+            && !authorities.contains(&number);
+        if counts
+            && record.owner == *name
+            && let Some(address) = record.address()?
+        {
             push_address(&mut addresses, address);
         }
     }
@@ -211,7 +246,7 @@ struct Header {
 }
 
 impl Header {
-    /// The header of `packet` if it is a response to an ordinary query.
+    /// The header of `packet` if it is a response to an ordinary query, and of a reasonable size.
     fn parse(packet: &[u8]) -> Result<Self, Malformed> {
         let header = Self {
             id: be16(packet, 0)?,
@@ -221,101 +256,94 @@ impl Header {
             authorities: be16(packet, 8)?,
             additionals: be16(packet, 10)?,
         };
-        if header.flags & FLAG_RESPONSE == 0 || header.flags & OPCODE_MASK != 0 {
+        let records = [header.answers, header.authorities, header.additionals];
+        let records: usize = records.into_iter().map(usize::from).sum();
+        let is_too_large = records.max(header.questions.into()) > RECORDS_MAX;
+        if header.flags & (FLAG_RESPONSE | OPCODE_MASK) != FLAG_RESPONSE || is_too_large {
             return Err(Malformed);
         }
         Ok(header)
     }
 }
 
-/// One resource record; its data stays in the packet. RFC 1035 §4.1.3.
-struct Record {
+/// One resource record. RFC 1035 §4.1.3.
+struct Record<'a> {
     /// The name it is about.
     owner: Name,
     /// Its type code.
     kind: u16,
-    /// Its class, the cache-flush bit masked.
+    /// Its class; in multicast the top bit is the cache-flush bit.
     class: u16,
     /// Seconds it may be kept.
     ttl: u32,
     /// Where its data starts in the packet.
     data_at: usize,
-    /// Bytes of its data.
-    data_length: usize,
+    /// Its data.
+    data: &'a [u8],
 }
 
-impl Record {
-    /// The address in this record; `None` where it holds none (of the `wanted` type).
-    fn address(
-        &self,
-        packet: &[u8],
-        wanted: Option<RecordType>,
-    ) -> Result<Option<IpAddr>, Malformed> {
-        let is = |kind: RecordType| {
-            self.kind == kind as u16 && wanted.is_none_or(|wanted| wanted == kind)
-        };
-        let data = slice(packet, self.data_at, self.data_length)?;
+/// What a record says of its owner.
+enum Data {
+    /// An address.
+    Address(IpAddr),
+    /// What it is really called.
+    Alias(Name),
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record at `at` and moves on to what follows it.
+    fn read(packet: &'a [u8], at: &mut usize) -> Result<Self, Malformed> {
+        let (owner, after) = read_name(packet, *at)?;
+        let data_at = after + 10;
+        let data = slice(packet, data_at, be16(packet, after + 8)?.into())?;
+        *at = data_at + data.len();
+        Ok(Self {
+            owner,
+            kind: be16(packet, after)?,
+            class: be16(packet, after + 2)?,
+            ttl: u32::from_be_bytes(array(packet, after + 4)?),
+            data_at,
+            data,
+        })
+    }
+
+    /// The address in this record; `None` where it is of another type.
+    fn address(&self) -> Result<Option<IpAddr>, Malformed> {
+        Ok(if self.kind == RecordType::A as u16 {
+            Some(<[u8; 4]>::try_from(self.data).map_err(|_| Malformed)?.into())
+        } else if self.kind == RecordType::Aaaa as u16 {
+            Some(<[u8; 16]>::try_from(self.data).map_err(|_| Malformed)?.into())
+        } else {
+            None
+        })
+    }
+
+    /// What this record of a unicast answer says to a question for `kind`.
+    fn unicast_data(&self, packet: &[u8], kind: RecordType) -> Result<Option<Data>, Malformed> {
         if self.class != CLASS_INTERNET {
             Ok(None)
-        } else if is(RecordType::A) {
-            let octets: [u8; 4] = data.try_into().map_err(|_| Malformed)?;
-            Ok(Some(IpAddr::from(octets)))
-        } else if is(RecordType::Aaaa) {
-            let octets: [u8; 16] = data.try_into().map_err(|_| Malformed)?;
-            Ok(Some(IpAddr::from(octets)))
+        } else if self.kind == TYPE_CNAME {
+            let (target, after) = read_name(packet, self.data_at)?;
+            let is_whole = after == self.data_at + self.data.len();
+            is_whole.then_some(Some(Data::Alias(target))).ok_or(Malformed)
+        } else if self.kind == kind as u16 {
+            Ok(self.address()?.map(Data::Address))
         } else {
             Ok(None)
         }
     }
 }
 
-/// Reads `count` records from `at`; the packet's end, not the count, bounds the work.
-fn read_records(
-    packet: &[u8],
-    mut at: usize,
-    count: u16,
-) -> Result<(Vec<Record>, usize), Malformed> {
-    let mut records = Vec::new();
-    for _ in 0..count {
-        let (owner, after) = read_name(packet, at)?;
-        let data_length = usize::from(be16(packet, after + 8)?);
-        let record = Record {
-            owner,
-            kind: be16(packet, after)?,
-            class: be16(packet, after + 2)? & !CACHE_FLUSH,
-            ttl: u32::from_be_bytes(array(packet, after + 4)?),
-            data_at: after + 10,
-            data_length,
-        };
-        at = record.data_at + data_length;
-        if at > packet.len() {
-            return Err(Malformed);
-        }
-        records.push(record);
-    }
-    Ok((records, at))
-}
-
 /// The addresses that the chain of aliases starting at `name` ends in, records in any order.
-fn follow(
-    packet: &[u8],
-    records: &[Record],
-    name: &Name,
-    kind: RecordType,
-) -> Result<Vec<IpAddr>, Malformed> {
-    let mut current = name.clone();
+fn follow(known: &[(Name, Data)], name: &Name) -> Result<Vec<IpAddr>, Malformed> {
+    let mut current = name;
     for _ in 0..=CNAME_HOPS_MAX {
         let mut addresses = Vec::new();
         let mut alias = None;
-        for record in records.iter().filter(|record| record.owner == current) {
-            if let Some(address) = record.address(packet, Some(kind))? {
-                push_address(&mut addresses, address);
-            } else if record.kind == TYPE_CNAME && record.class == CLASS_INTERNET {
-                let (target, after) = read_name(packet, record.data_at)?;
-                if after != record.data_at + record.data_length {
-                    return Err(Malformed);
-                }
-                alias = Some(target);
+        for (_, data) in known.iter().filter(|(owner, _)| owner == current) {
+            match data {
+                Data::Address(address) => push_address(&mut addresses, *address),
+                Data::Alias(target) => alias = Some(target),
             }
         }
         match alias {
@@ -335,35 +363,38 @@ fn push_address(addresses: &mut Vec<IpAddr>, address: IpAddr) {
 
 /// Reads the name at `start` and says where the bytes after it begin.
 ///
-/// A pointer must lead to before the piece of name it ends (RFC 1035 §4.1.4 says "prior
-/// occurrence"): each hop shrinks what may still be read, so every chain ends.
+/// A pointer leads to a prior occurrence (RFC 1035 §4.1.4): what is behind it ends before the piece
+/// of name that it ends itself.
 fn read_name(packet: &[u8], start: usize) -> Result<(Name, usize), Malformed> {
-    let mut bytes = Vec::new();
-    let mut after = None;
+    let mut bytes = Vec::with_capacity(NAME_MAX);
+    let mut readable = packet;
     let mut piece_at = start;
     let mut at = start;
+    let mut after = None;
+    let mut hops = 0;
     loop {
-        let [length] = array(packet, at)?;
+        let [length] = array(readable, at)?;
         match length >> 6 {
-            0 if length == 0 => {
-                bytes.push(0);
-                return Ok((Name(bytes), after.unwrap_or(at + 1)));
-            }
             0 => {
-                let label = slice(packet, at + 1, usize::from(length))?;
-                if bytes.len() + label.len() + 2 > NAME_MAX {
+                // With its length, which is no letter.
+                let label = slice(readable, at, 1 + usize::from(length))?;
+                if bytes.len() + label.len() > NAME_MAX {
                     return Err(Malformed);
                 }
-                bytes.push(length);
                 bytes.extend(label.iter().map(u8::to_ascii_lowercase));
-                at += 1 + label.len();
+                at += label.len();
+                if length == 0 {
+                    return Ok((Name(bytes), after.unwrap_or(at)));
+                }
             }
             3 => {
-                after = after.or(Some(at + 2));
-                let target = usize::from(be16(packet, at)? & 0x3fff);
-                if target < HEADER_LENGTH || target >= piece_at {
+                let target = usize::from(be16(readable, at)? & 0x3fff);
+                hops += 1;
+                if target < HEADER_LENGTH || hops > POINTER_HOPS_MAX {
                     return Err(Malformed);
                 }
+                after = after.or(Some(at + 2));
+                readable = slice(readable, 0, piece_at)?;
                 piece_at = target;
                 at = target;
             }
@@ -393,8 +424,34 @@ mod tests {
         assert_eq!(read_name(&packet, 16), Err(Malformed), "by way of a loop");
         assert_eq!(read_name(&packet, 20), Err(Malformed), "to itself");
         packet = vec![0; HEADER_LENGTH];
+        packet.extend(b"\x03lan\x01b\xc0\x0c\0");
+        assert_eq!(read_name(&packet, 16), Err(Malformed), "what is there has not ended");
+        packet = vec![0; HEADER_LENGTH];
         packet.extend(b"\x03lan\0\x01b\xc0\x0c");
         let (name, after) = read_name(&packet, 17).unwrap();
         assert_eq!((name.0.as_slice(), after), (b"\x01b\x03lan\0".as_slice(), 21));
+    }
+
+    #[test]
+    fn names_and_their_pointers_have_their_limits() {
+        for (hops, is_good) in [(16, true), (17, false)] {
+            let mut packet = vec![0; HEADER_LENGTH];
+            packet.extend(b"\x03lan\0");
+            for hop in 0..hops {
+                let target = if hop == 0 { 12 } else { 15 + 2 * hop };
+                packet.extend([0xc0, target]);
+            }
+            let start = packet.len() - 2;
+            assert_eq!(read_name(&packet, start).is_ok(), is_good, "{hops} hops");
+        }
+        for (last, is_good) in [(61, true), (62, false)] {
+            let mut packet = vec![b'x'; HEADER_LENGTH];
+            for length in [63, 63, 63, last] {
+                packet.push(length);
+                packet.extend(vec![b'X'; length.into()]);
+            }
+            packet.push(0);
+            assert_eq!(read_name(&packet, 12).is_ok(), is_good, "a last label of {last}");
+        }
     }
 }
