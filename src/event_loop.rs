@@ -24,8 +24,12 @@ use crate::wire::ip;
 
 /// Bytes read at a time: more than any DNS answer without EDNS, and what netlink sends at most.
 pub const RECEIVE_MAX: usize = 32 * 1024;
-/// Reads from one descriptor in one turn, so that a flood on one cannot starve the others.
-const READS_PER_TURN_MAX: usize = 32;
+/// Reads from one descriptor before the next has its own, so that a flood on one cannot starve the
+/// others.
+const READS_IN_A_ROW_MAX: usize = 32;
+/// How long packets are read before the signals and what the search wants are looked at again: a
+/// tenth of what SIGTERM may take.
+const TURN_MAX: Duration = Duration::from_millis(5);
 /// How often a person sees the progress line move.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// The monotonic clock since the start of the program.
@@ -68,6 +72,8 @@ pub struct EventLoop<'a> {
     ping_sockets: Vec<PingSocket>,
     /// Hears what a firewall drops, and asks by ARP; tried once.
     packet_socket: Option<io::Result<Socket>>,
+    /// What was ready when last looked at, who has waited longest first.
+    ready: Vec<Ready>,
     /// For whatever comes in.
     buffer: Vec<u8>,
 }
@@ -105,7 +111,7 @@ struct MdnsSocket {
 }
 
 /// A descriptor that is ready, by what it is for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Ready {
     /// A signal has come.
     Signal,
@@ -151,6 +157,7 @@ impl<'a> EventLoop<'a> {
             mdns_sockets: Vec::new(),
             ping_sockets: Vec::new(),
             packet_socket: None,
+            ready: Vec::new(),
             buffer: vec![0; RECEIVE_MAX],
         })
     }
@@ -161,9 +168,8 @@ impl<'a> EventLoop<'a> {
         loop {
             match self.drain(search) {
                 Ok(wait_until) => {
-                    for ready in self.wait(wait_until) {
-                        self.handle_ready(ready, search);
-                    }
+                    self.wait(wait_until);
+                    self.take_turn(search);
                     search.handle(self.clock.now(), Input::Tick);
                 }
                 Err(outcome) => {
@@ -185,10 +191,10 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Waits until something is ready or the time has come.
-    fn wait(&mut self, until: Elapsed) -> Vec<Ready> {
+    /// Waits until something is ready or the time has come; not at all while somebody waits for us.
+    fn wait(&mut self, until: Elapsed) {
         let now = self.clock.now();
-        let mut timeout = until.since(now);
+        let mut timeout = if self.ready.is_empty() { until.since(now) } else { Duration::ZERO };
         if self.log.shows_progress() {
             self.log.progress(now, &self.config.host);
             timeout = timeout.min(PROGRESS_INTERVAL);
@@ -219,21 +225,46 @@ impl<'a> EventLoop<'a> {
         if let Err(error) = sys::poll(&mut descriptors, timeout) {
             self.log.write(Level::Error, &format!("cannot poll: {error}"));
         }
-        let mut polled = descriptors.iter();
-        waiting.retain(|_| polled.next().is_some_and(|descriptor| descriptor.revents != 0));
-        waiting
+        let polled = waiting.into_iter().zip(descriptors);
+        for (ready, _) in polled.filter(|(_, descriptor)| descriptor.revents != 0) {
+            if ready == Ready::Signal {
+                self.ready.insert(0, ready);
+            } else if !self.ready.contains(&ready) {
+                self.ready.push(ready);
+            }
+        }
     }
 
-    /// Tells the search what a ready descriptor has.
-    fn handle_ready(&mut self, ready: Ready, search: &mut Search) {
+    /// Reads what is ready until there is no more or the time is up. Whoever is not served then is
+    /// the first in the next turn.
+    fn take_turn(&mut self, search: &mut Search) {
+        let ends_at = self.clock.now() + TURN_MAX;
+        while !self.ready.is_empty() {
+            let ready = self.ready.remove(0);
+            for _ in 0..READS_IN_A_ROW_MAX {
+                let may_have_more = self.handle_ready(ready, search);
+                if ends_at <= self.clock.now() {
+                    return;
+                }
+                if !may_have_more {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Tells the search one thing that a ready descriptor has: whether it may have more.
+    fn handle_ready(&mut self, ready: Ready, search: &mut Search) -> bool {
         match ready {
+            Ready::Packet => return self.handle_packet(search).is_some(),
+            Ready::Mdns(index) => return self.handle_mdns(index, search).is_some(),
+            Ready::Ping(index) => return self.handle_ping(index, search).is_some(),
             Ready::Signal => search.handle(self.clock.now(), Input::Stop),
             Ready::Change => self.handle_change(search),
-            Ready::Packet => self.handle_packets(search),
-            Ready::Mdns(index) => self.handle_mdns(index, search),
-            Ready::Ping(index) => self.handle_ping(index, search),
+            // The search may want it closed after each piece.
             Ready::Conversation(channel) => self.handle_conversation(channel, search),
         }
+        false
     }
 
     /// Empties the queue of changes, then looks at the whole network anew.
@@ -251,74 +282,68 @@ impl<'a> EventLoop<'a> {
         search.handle(self.clock.now(), Input::Network(network));
     }
 
-    /// Reads the packet socket.
-    fn handle_packets(&mut self, search: &mut Search) {
-        for _ in 0..READS_PER_TURN_MAX {
-            let Some(Ok(socket)) = &self.packet_socket else { return };
-            let Ok((count, interface, is_arp)) = sys::receive_packet(socket, &mut self.buffer)
-            else {
-                return;
-            };
-            let packet = self.buffer.get(..count).unwrap_or_default();
-            let now = self.clock.now();
-            if is_arp {
-                search.handle(now, Input::Arp(interface, packet));
-                continue;
-            }
-            let Ok(packet) = ip::parse(packet) else { continue };
-            let source = with_scope(SocketAddr::new(packet.source, 0), interface);
-            match packet.protocol {
-                ip::PROTOCOL_UDP => {
-                    let Ok(datagram) = ip::parse_udp(packet.payload) else { continue };
-                    let datagram = MdnsDatagram {
-                        interface,
-                        source: SocketAddr::new(packet.source, datagram.source_port),
-                        multicast: packet.destination.is_multicast(),
-                        payload: datagram.payload,
-                    };
-                    search.handle(now, Input::Mdns(datagram));
-                }
-                ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => {
-                    search.handle(now, Input::Icmp(source, packet.payload));
-                }
-                _ => {}
-            }
+    /// Reads a packet from the packet socket; `None` if there is none.
+    fn handle_packet(&mut self, search: &mut Search) -> Option<()> {
+        let socket = self.packet_socket.as_ref()?.as_ref().ok()?;
+        let (count, interface, is_arp) = sys::receive_packet(socket, &mut self.buffer).ok()?;
+        let packet = self.buffer.get(..count)?;
+        let now = self.clock.now();
+        if is_arp {
+            search.handle(now, Input::Arp(interface, packet));
+            return Some(());
         }
+        let Ok(packet) = ip::parse(packet) else { return Some(()) };
+        let source = with_scope(SocketAddr::new(packet.source, 0), interface);
+        match packet.protocol {
+            ip::PROTOCOL_UDP => {
+                let Ok(datagram) = ip::parse_udp(packet.payload) else { return Some(()) };
+                let datagram = MdnsDatagram {
+                    interface,
+                    source: SocketAddr::new(packet.source, datagram.source_port),
+                    multicast: packet.destination.is_multicast(),
+                    payload: datagram.payload,
+                };
+                search.handle(now, Input::Mdns(datagram));
+            }
+            ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => {
+                search.handle(now, Input::Icmp(source, packet.payload));
+            }
+            _ => {}
+        }
+        Some(())
     }
 
-    /// Reads a socket that pings.
-    fn handle_ping(&mut self, index: usize, search: &mut Search) {
-        for _ in 0..READS_PER_TURN_MAX {
-            let Some(ping) = self.ping_sockets.get(index) else { return };
-            let Ok((count, mut source)) = ping.socket.recv_from(&mut self.buffer) else { return };
-            source.set_port(0);
-            let mut message = self.buffer.get(..count).unwrap_or_default();
-            if ping.has_ip_header {
-                message = ip::parse(message).map_or(&[], |packet| packet.payload);
-            }
-            search.handle(self.clock.now(), Input::Icmp(source, message));
+    /// Reads a message from a socket that pings; `None` if there is none.
+    fn handle_ping(&mut self, index: usize, search: &mut Search) -> Option<()> {
+        let ping = self.ping_sockets.get(index)?;
+        let (count, mut source) = ping.socket.recv_from(&mut self.buffer).ok()?;
+        source.set_port(0);
+        let mut message = self.buffer.get(..count)?;
+        if ping.has_ip_header {
+            message = ip::parse(message).map_or(&[], |packet| packet.payload);
         }
+        search.handle(self.clock.now(), Input::Icmp(source, message));
+        Some(())
     }
 
-    /// Reads a multicast DNS socket.
-    fn handle_mdns(&mut self, index: usize, search: &mut Search) {
-        for _ in 0..READS_PER_TURN_MAX {
-            let Some(mdns) = self.mdns_sockets.get(index) else { return };
-            match mdns.socket.recv_from(&mut self.buffer) {
-                Ok((count, source)) => {
-                    let datagram = MdnsDatagram {
-                        interface: mdns.interface,
-                        source,
-                        multicast: mdns.listens,
-                        payload: self.buffer.get(..count).unwrap_or_default(),
-                    };
-                    search.handle(self.clock.now(), Input::Mdns(datagram));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // What an ICMP message said of an earlier question; reading it has cleared it.
-                Err(_) => {}
+    /// Reads a datagram from a multicast DNS socket; `None` if there is none.
+    fn handle_mdns(&mut self, index: usize, search: &mut Search) -> Option<()> {
+        let mdns = self.mdns_sockets.get(index)?;
+        match mdns.socket.recv_from(&mut self.buffer) {
+            Ok((count, source)) => {
+                let datagram = MdnsDatagram {
+                    interface: mdns.interface,
+                    source,
+                    multicast: mdns.listens,
+                    payload: self.buffer.get(..count)?,
+                };
+                search.handle(self.clock.now(), Input::Mdns(datagram));
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            // What an ICMP message said of an earlier question; reading it has cleared it.
+            Err(_) => {}
         }
+        Some(())
     }
 
     /// Sends, reads or gives up a conversation.
@@ -331,7 +356,6 @@ impl<'a> EventLoop<'a> {
                 Err(error) => self.fail(channel, &error, search),
             };
         }
-        // One read a turn: the search may want the conversation closed after it.
         let Some(conversation) = self.conversations.iter().find(|open| open.channel == channel)
         else {
             return;
