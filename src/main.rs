@@ -20,7 +20,9 @@ use cache_resolver::watch::{self, Reason};
 
 /// Memory for the one thread there is.
 #[global_allocator]
-static ALLOCATOR: sys::Allocator = sys::Allocator::new();
+#[expect(unsafe_code, reason = "only the program itself knows that it has one thread")]
+// SAFETY: it never starts another.
+static ALLOCATOR: sys::Allocator = unsafe { sys::Allocator::new() };
 
 /// The hosts file, hosts(5).
 const HOSTS: &str = "/etc/hosts";

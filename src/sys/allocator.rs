@@ -16,7 +16,18 @@ const SIZES: usize = 20;
 /// Bytes asked of the kernel at a time, in pages that cost nothing before they are touched.
 const CHUNK: usize = 64 * 1024;
 
-/// The state of the allocator; see the module.
+/// The state of the allocator; see the module. Making one is a promise:
+///
+/// ```
+/// # use cache_resolver::sys::Allocator;
+/// // SAFETY: this program has one thread.
+/// static ALLOCATOR: Allocator = unsafe { Allocator::new() };
+/// ```
+///
+/// ```compile_fail,E0133
+/// # use cache_resolver::sys::Allocator;
+/// static ALLOCATOR: Allocator = Allocator::new();
+/// ```
 #[derive(Debug)]
 pub struct Allocator(UnsafeCell<State>);
 
@@ -31,14 +42,16 @@ struct State {
     fresh_length: usize,
 }
 
-// SAFETY: the program has one thread.
+// SAFETY: whoever has made it has promised that there is one thread.
 unsafe impl Sync for Allocator {}
 
 impl Allocator {
     /// An allocator that holds nothing.
-    #[expect(clippy::new_without_default, reason = "a static needs a const fn")]
+    ///
+    /// # Safety
+    /// No two threads may ever use it: nothing in it waits for another.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const unsafe fn new() -> Self {
         Self(UnsafeCell::new(State {
             free: [null_mut(); SIZES],
             fresh: null_mut(),
@@ -156,7 +169,8 @@ mod tests {
 
     #[test]
     fn blocks_do_not_overlap_and_come_back() {
-        let allocator = Allocator::new();
+        // SAFETY: only this thread has it.
+        let allocator = unsafe { Allocator::new() };
         let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::new();
         for round in 0..10_000_usize {
             let layout = Layout::from_size_align(1 + round * 37 % 3000, 1 << (round % 5)).unwrap();

@@ -1,4 +1,5 @@
-//! The system calls that neither std nor socket2 wraps. All unsafe code is here.
+//! The system calls that neither std nor socket2 wraps. All unsafe code is here, except for one
+//! promise of the program: that it has one thread.
 #![allow(unsafe_code, reason = "each block is one system call on memory we own")]
 #![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
 
