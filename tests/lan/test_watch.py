@@ -220,9 +220,23 @@ def test_unless_its_user_says_so(lan, cache, client, away):
     watcher.wait_for(cache)
 
 
-def test_the_cache_is_asked_once_a_minute(home, cache, client):
+@pytest.fixture
+def by_name(home):
+    """A watcher that calls its cache by name, which is how that one wants it, and the cache."""
+    particular, client = home.host("particular", 143), home.host("formal", 52)
+    particular.serve_cache(extra='if ($host != "waterbug.lan") { return 400; }')
+    client.write_etc("hosts", f"{particular.address} waterbug.lan\n")
+    watcher = Watcher(client)
+    wait_until(lambda: "http://waterbug.lan:9999/" in (watcher.read("nix.conf") or ""), watcher.log)
+    watcher.wait_until_idle()
+    return watcher, particular
+
+
+def test_the_cache_is_asked_once_a_minute(home, cache, client, by_name):
     other = home.host("other", 142)
     other.serve_cache()
+    formal, particular = by_name
+    stamp, asked = formal.stamp(), len(particular.requests())
     informed = home.host("informed", 51)
     informed.write_etc("hosts", f"{cache.address} waterbug.lan\n")
     watchers = [Watcher(client), Watcher(informed)]
@@ -238,6 +252,9 @@ def test_the_cache_is_asked_once_a_minute(home, cache, client):
     watchers[0].wait_for(cache, CHECK_INTERVAL + 10)
     assert watchers[0].log.count("found at") == 2
     assert watchers[1].read("waterbug-ip") == other.address + "\n"
+    checks = particular.requests()[asked:]
+    assert checks and all(" 200 " in check for check in checks), checks
+    assert formal.stamp() == stamp
 
 
 def test_files_that_cannot_be_written_end_it(home, cache, client, away):
