@@ -54,7 +54,6 @@ in
   config = lib.mkIf cfg.enable (
     lib.mkMerge [
       {
-        nix.settings.trusted-public-keys = cfg.publicKeys;
         # NixOS itself lists cache.nixos.org, unless somebody forces another list.
         warnings = lib.optional (!lib.any isUpstream config.nix.settings.substituters) ''
           myModules.services.buildCache: nix.settings.substituters does not list https://cache.nixos.org;
@@ -73,12 +72,14 @@ in
         ];
         services.cache-resolver = {
           enable = true;
+          inherit (cfg) publicKeys;
           host = lib.mkDefault (lib.elemAt server 1);
           port = lib.mkDefault (if port == null then 80 else lib.toInt port);
           path = lib.mkDefault "/${cfg.cacheName}";
         };
       })
       (lib.mkIf (!cfg.dynamicResolution) {
+        nix.settings.trusted-public-keys = cfg.publicKeys;
         # Before cache.nixos.org by its number; Nix does not go by the place in the list.
         nix.settings.substituters = lib.mkBefore [
           "${lib.removeSuffix "/" cfg.serverUrl}/${cfg.cacheName}?priority=30"

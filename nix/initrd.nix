@@ -13,7 +13,7 @@ let
   cfg = config.boot.initrd.cache-resolver;
   resolver = config.services.cache-resolver;
   inherit (config.boot.initrd) systemd;
-  program = lib.getExe resolver.package;
+  program = lib.getExe cfg.package;
   arguments = [
     "--budget"
     (toString resolver.budget)
@@ -24,19 +24,32 @@ let
   unit = pkgs.runCommand "cache-resolver-stage1" { } ''
     units=$out/lib/systemd/system
     mkdir -p $units/cache-resolver.service.d
-    ln -s ${resolver.package}/lib/systemd/system/cache-resolver.service $units/
+    ln -s ${cfg.package}/lib/systemd/system/cache-resolver.service $units/
     cp ${../initrd/systemd/10-stage1.conf} $units/cache-resolver.service.d/10-stage1.conf
   '';
 in
 {
   imports = [ ./module.nix ];
 
-  options.boot.initrd.cache-resolver.enable =
-    lib.mkEnableOption "finding the Nix binary cache in stage 1, as {option}`services.cache-resolver` says";
+  options.boot.initrd.cache-resolver = {
+    enable = lib.mkEnableOption "finding the Nix binary cache in stage 1, as {option}`services.cache-resolver` says";
+
+    package = lib.mkOption {
+      type = lib.types.package;
+      default = pkgs.pkgsStatic.cache-resolver or (pkgs.pkgsStatic.callPackage ./package.nix { });
+      defaultText = lib.literalMD "the static program, which brings no libraries into the initrd";
+      description = ''
+        The package to use. {option}`services.cache-resolver.package` will do, too: it is compiled sooner,
+        for a static program needs Rust's library for musl, which no public cache has.
+      '';
+    };
+  };
 
   config = lib.mkIf cfg.enable (
     lib.mkMerge [
       {
+        # What is found is of no use to a stage 2 that does not read it.
+        services.cache-resolver.enable = lib.mkDefault true;
         assertions = [
           {
             assertion = config.boot.initrd.network.enable || systemd.network.enable;

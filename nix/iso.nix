@@ -2,12 +2,12 @@
 { lib, ... }:
 
 {
-  imports = [ ./build-cache.nix ];
+  imports = [ ./waterbug.nix ];
 
-  myModules.services.buildCache.enable = lib.mkDefault true;
   services.cache-resolver = {
     watch = lib.mkDefault false;
     # An installer stays where it is, and has nothing else: ask the upstream as often as ever.
-    settings.download-attempts = lib.mkOverride 900 3;
+    # Stronger than the module's own value, weaker than what nix.settings says.
+    settings.download-attempts = lib.mkOverride 1050 3;
   };
 }

@@ -9,14 +9,47 @@
 
 let
   inherit (lib) mkOption types;
+  ours = import ./types.nix { inherit lib; };
+  inherit (ours) isSubstituter normalise;
   cfg = config.services.cache-resolver;
 
   # In the order of nix.conf, where a list may also be written as words.
-  words = value: if lib.isString value then lib.filter (word: word != "") (lib.splitString " " value) else value;
-  configured =
-    words (config.nix.settings.substituters or [ ]) ++ words (config.nix.settings.extra-substituters or [ ]);
+  words =
+    value:
+    if lib.isString value then lib.filter (word: word != "") (lib.splitString " " value) else value;
+  configured = map normalise (
+    words (config.nix.settings.substituters or [ ])
+    ++ words (config.nix.settings.extra-substituters or [ ])
+  );
+  extraLines = lib.splitString "\n" config.nix.extraOptions;
   # The cache under its own name is what is found, or is out of reach.
-  isTheCache = url: lib.hasPrefix "http://${cfg.host}:${toString cfg.port}/" "${url}/";
+  isTheCache =
+    url:
+    lib.any (
+      name:
+      lib.hasPrefix "${normalise "http://${name}:${toString cfg.port}"}/" (
+        lib.head (lib.splitString "?" url) + "/"
+      )
+    ) (lib.unique [ cfg.host shortName "${shortName}.local" ]);
+  listed = lib.filter isTheCache (
+    configured ++ map normalise (lib.concatMap words extraLines)
+  );
+  trustsOthers = lib.any (key: !lib.hasPrefix "cache.nixos.org-1:" key) (
+    words (config.nix.settings.trusted-public-keys or [ ])
+    ++ words (config.nix.settings.extra-trusted-public-keys or [ ])
+    ++ lib.filter (lib.hasInfix "trusted-public-keys") extraLines
+  );
+  isUnsigned = value: value == false || value == "false";
+
+  # What the configuration says itself holds, though our file comes after it.
+  says = name: config.nix.settings.${name} or null != null;
+  said = lib.filter says [
+    "connect-timeout"
+    "stalled-download-timeout"
+    "fallback"
+  ]
+  # The second is the first's name from Nix 2.35 on.
+  ++ lib.optional (says "download-attempts" || says "filetransfer-retry-attempts") "download-attempts";
 
   shortName = lib.head (lib.splitString "." cfg.host);
   setting =
@@ -83,7 +116,7 @@ in
 
     package = mkOption {
       type = types.package;
-      default = pkgs.cache-resolver or (pkgs.pkgsStatic.callPackage ./package.nix { });
+      default = pkgs.cache-resolver or (pkgs.callPackage ./package.nix { });
       defaultText = lib.literalMD "`pkgs.cache-resolver` of the overlay, or the same without it";
       description = "The package to use.";
     };
@@ -121,7 +154,7 @@ in
 
     upstreams = mkOption {
       type = types.listOf types.str;
-      default = lib.filter (url: !isTheCache url) (lib.unique configured);
+      default = lib.unique (lib.filter (url: !isTheCache url) configured);
       defaultText = lib.literalMD "what `nix.settings` lists as `substituters` and `extra-substituters`";
       description = "The substituters that Nix uses besides, and alone when the cache is not there.";
     };
@@ -157,15 +190,16 @@ in
       example = {
         connect-timeout = 15;
         fallback = null;
+        narinfo-cache-negative-ttl = 60;
       };
       description = ''
         Lines of nix.conf that hold while the cache is used, besides or instead of those that keep one
-        which dies from stalling Nix; `null` drops a line.
+        which dies from stalling Nix; `null` drops a line. What `nix.settings` says of these holds.
       '';
     };
 
     override = mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr ours.override;
       default = null;
       example = "10.0.8.141:9999";
       description = ''
@@ -189,7 +223,7 @@ in
     };
 
     sweep = mkOption {
-      type = types.listOf types.str;
+      type = types.listOf ours.sweep;
       default = [ ];
       example = [ "10.0.8.0/22" ];
       description = "Private networks to sweep besides this machine's own.";
@@ -257,9 +291,43 @@ in
         assertion = cfg.upstreams != [ ] || cfg.additive;
         message = "services.cache-resolver.upstreams: empty; Nix would have nothing where the cache is not there";
       }
+      {
+        assertion = lib.all isSubstituter cfg.upstreams;
+        message = ''
+          services.cache-resolver.upstreams: ${toString (lib.filter (url: !isSubstituter url) cfg.upstreams)}
+          has no scheme that Nix knows, and Nix would build from source instead; write https://…
+        '';
+      }
+      {
+        assertion =
+          !lib.any isUnsigned [
+            (config.nix.settings.require-sigs or true)
+            (cfg.settings.require-sigs or true)
+          ]
+          && !lib.any (line: builtins.match " *require-sigs *= *false *" line != null) extraLines;
+        message = ''
+          services.cache-resolver: with require-sigs = false whoever answers first on the network may put
+          anything into the Nix store; remove it, and name the cache's key in services.cache-resolver.publicKeys
+        '';
+      }
     ];
 
-    services.cache-resolver.settings.download-attempts = lib.mkIf (!cfg.watch) (lib.mkDefault 2);
+    warnings =
+      lib.optional (cfg.publicKeys == [ ] && !trustsOthers) ''
+        services.cache-resolver.publicKeys: empty, and only the key of cache.nixos.org is trusted; Nix takes
+        nothing from the cache without the key that it signs with.
+      ''
+      ++ lib.optional (listed != [ ]) ''
+        services.cache-resolver: the configuration's list of substituters still names the cache itself
+        (${toString (lib.unique listed)}); remove it. nixos-install and nixos-anywhere copy that list, and Nix
+        stalls on it wherever the cache is out of reach.
+      '';
+
+    services.cache-resolver.settings = lib.mkMerge [
+      (lib.genAttrs said (_: lib.mkDefault null))
+      # Weaker than that; iso.nix is in between.
+      { download-attempts = lib.mkIf (!cfg.watch) (lib.mkOverride 1100 2); }
+    ];
 
     nix.settings.trusted-public-keys = cfg.publicKeys;
     # For clients, too. Before what others add here, which stays the last word. Not `include`: that is
@@ -268,6 +336,8 @@ in
       !include /run/cache-resolver/nix.conf
     '';
 
+    # For `cache-resolver --dry-run --explain`.
+    environment.systemPackages = [ cfg.package ];
     environment.etc."cache-resolver/${shortName}-override" = lib.mkIf (cfg.override != null) {
       text = cfg.override + "\n";
     };

@@ -5,6 +5,8 @@ rec {
   # myModules.services.buildCache, built on it
   buildCache = ./build-cache.nix;
   default = buildCache;
+  # The same, enabled by being imported
+  waterbug = ./waterbug.nix;
   # boot.initrd.cache-resolver
   initrd = ./initrd.nix;
   # For installer images, and for those that are booted with kexec

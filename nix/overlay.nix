@@ -1,4 +1,4 @@
-# Adds cache-resolver to the packages.
+# Adds cache-resolver to the packages; the static one is pkgsStatic.cache-resolver.
 final: _prev: {
-  cache-resolver = final.pkgsStatic.callPackage ./package.nix { };
+  cache-resolver = final.callPackage ./package.nix { };
 }

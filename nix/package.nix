@@ -1,4 +1,5 @@
-# The program as one static binary, with its units. Call it with pkgsStatic.callPackage.
+# The program with its units. With pkgsStatic.callPackage it is one static binary; that takes a Rust library
+# for musl, which no public cache has.
 {
   lib,
   rustPlatform,
@@ -20,10 +21,7 @@ let
         (root + "/Cargo.toml")
         (root + "/Cargo.lock")
         (root + "/src")
-        (root + "/tests/sim")
-        (root + "/tests/support")
-        (root + "/tests/cli.rs")
-        (root + "/tests/wire.rs")
+        (lib.fileset.fileFilter (file: file.hasExt "rs") (root + "/tests"))
         (root + "/initrd/systemd")
       ];
     };
@@ -57,7 +55,16 @@ let
 
     meta = {
       description = cargo.package.description;
+      longDescription = ''
+        A substituter that is configured but out of reach stalls Nix; one whose address changes is not
+        found. This looks for the cache at boot and whenever the network changes, by name and around the
+        machine, asks it for its nix-cache-info, and writes a file that nix.conf includes. Without a cache
+        Nix goes straight to its upstreams.
+      '';
       license = lib.licenses.mit;
+      # Nobody in nixpkgs; and the sources have no home on the web to link to.
+      maintainers = [ ];
+      sourceProvenance = [ lib.sourceTypes.fromSource ];
       mainProgram = "cache-resolver";
       platforms = [
         "x86_64-linux"

@@ -19,7 +19,11 @@ runCommand "cache-resolver-tools"
   {
     nativeBuildInputs = [ makeWrapper ];
     buildInputs = [ bash ];
-    meta.platforms = cache-resolver.meta.platforms;
+    meta = {
+      description = "Install NixOS from the local network's binary cache: vm-fresh and anywhere";
+      inherit (cache-resolver.meta) license maintainers platforms;
+      mainProgram = "anywhere";
+    };
   }
   ''
     # The scripts find the program as they find it in a checkout.

@@ -30,6 +30,8 @@ let
     );
 
   case = name: seen: good: { inherit name seen good; };
+  equals = name: seen: expected: case name seen (seen == expected);
+  ours = import ../../nix/types.nix { inherit lib; };
 
   plain = dynamic { };
   static = dynamic { dynamicResolution = false; };
@@ -106,7 +108,7 @@ let
       (
         has "hive.lan" (lib.last withSystemd.boot.initrd.systemd.services.cache-resolver.serviceConfig.ExecStart)
         && withSystemd.boot.initrd.systemd.services.cache-resolver.wantedBy == [ "initrd.target" ]
-        && lib.any (path: has "bin/cache-resolver" (toString path)) withSystemd.boot.initrd.systemd.storePaths
+        && lib.any (path: has "bin/cache-resolver" "${path.source or path}") withSystemd.boot.initrd.systemd.storePaths
         && lib.any (package: has "cache-resolver-stage1" package.name) withSystemd.boot.initrd.systemd.packages
       )
     )
@@ -114,15 +116,128 @@ let
       has "hive.lan" withScript.boot.initrd.network.postCommands
       && has "copy_bin_and_libs" withScript.boot.initrd.extraUtilsCommands
     ))
+    (case "stage 1: stage 2 reads what is found" (nixConf withSystemd) (
+      lib.elem include (lines withSystemd)
+      && withSystemd.systemd.services ? cache-resolver
+      && lib.elem include (lines withScript)
+    ))
+    (case "stage 1: the static program there, the ordinary one in stage 2"
+      [
+        withSystemd.boot.initrd.cache-resolver.package
+        withSystemd.services.cache-resolver.package
+      ]
+      (
+        withSystemd.boot.initrd.cache-resolver.package.stdenv.hostPlatform.isStatic
+        && !withSystemd.services.cache-resolver.package.stdenv.hostPlatform.isStatic
+        && has "-static-" (lib.last withSystemd.boot.initrd.systemd.services.cache-resolver.serviceConfig.ExecStart)
+        && !has "-static-" (starts withSystemd "cache-resolver")
+      )
+    )
     (case "stage 1: a network is asked for" (failures withoutNetwork) (
       lib.any (has "boot.initrd.network.enable") (failures withoutNetwork)
       && !lib.any (has "boot.initrd.cache-resolver") (failures withSystemd ++ failures withScript)
     ))
   ];
 
+  waterbug = configuration { imports = [ ../../nix/waterbug.nix ]; };
+  orders = [
+    "10.0.8.141"
+    "10.0.8.141:1"
+    "192.168.0.1:65535"
+    "fd00::1"
+    "[fd00::1]"
+    "[2001:db8:0:0:0:0:0:1]:9999"
+    "::1"
+    "none"
+  ];
+  noOrders = [
+    "waterbug.lan"
+    "10.0.8.256"
+    "10.0.8"
+    "10.0.8.141:0"
+    "10.0.8.141:65536"
+    "10.0.8.141\n"
+    "[10.0.8.141]:9999"
+    "fe80::1"
+    "fe80::1%eth0"
+    "[febf::1]:9999"
+    "[fd00::1"
+    "fd00::1::2"
+    "fd00:1:2:3:4:5:6"
+    "none "
+  ];
+  networks = [
+    "10.0.0.0/8"
+    "172.16.0.0/12"
+    "172.31.255.0/24"
+    "192.168.0.0/16"
+    "192.168.1.1/32"
+  ];
+  noNetworks = [
+    "8.8.8.0/24"
+    "100.64.0.0/10"
+    "10.0.0.0/7"
+    "172.32.0.0/12"
+    "172.16.0.0/11"
+    "192.168.0.0/15"
+    "192.168.0.0/33"
+    "10.0.8.0"
+    "fd00::/64"
+  ];
   kexec = configuration {
     imports = [ ../../nix/kexec.nix ];
     nix.settings.extra-substituters = [ "/" ];
+    # As nixos-images has it.
+    nix.settings.connect-timeout = 5;
+  };
+  settingsOf = module: values "setting" (starts (configuration module) "cache-resolver");
+  upstreamsOf = module: values "upstream" (starts (dynamicAnd module) "cache-resolver");
+  dynamicAnd =
+    module:
+    configuration {
+      imports = [ module ];
+      myModules.services.buildCache.enable = true;
+    };
+  unsigned = map (module: failures (dynamicAnd module)) [
+    { nix.settings.require-sigs = false; }
+    { nix.extraOptions = "require-sigs = false"; }
+    { services.cache-resolver.settings.require-sigs = false; }
+  ];
+  keyless = map (module: (configuration module).warnings) [
+    { services.cache-resolver.enable = true; }
+    {
+      myModules.services.buildCache.enable = true;
+      myModules.services.buildCache.publicKeys = [ ];
+    }
+  ];
+  elsewhere = configuration {
+    services.cache-resolver.enable = true;
+    nix.settings.trusted-public-keys = [ "k:1" ];
+  };
+  named = map (module: (dynamicAnd module).warnings) [
+    { nix.settings.substituters = [ "http://waterbug.lan:9999/system" ]; }
+    { nix.settings.extra-substituters = "https://a.cachix.org http://waterbug.local:9999/?priority=1"; }
+    { nix.extraOptions = "extra-substituters = http://waterbug:9999/system/"; }
+    {
+      services.cache-resolver.port = 80;
+      nix.settings.substituters = [ "http://waterbug.lan/system" ];
+    }
+  ];
+  unknownScheme = failures (dynamicAnd {
+    nix.settings.substituters = [ "a.cachix.org" ];
+  });
+  # A house that had its own module of that name: what it keeps for itself.
+  house = configuration {
+    imports = [
+      ../../nix/waterbug.nix
+      {
+        options.myModules.services.buildCache = {
+          enablePush = lib.mkEnableOption "pushing";
+          enableBuilder = lib.mkEnableOption "building for others";
+        };
+      }
+    ];
+    myModules.services.buildCache.enablePush = true;
   };
   once = starts plain "cache-resolver";
   watching = starts plain "cache-resolver-watch";
@@ -134,7 +249,7 @@ in
     (lib.elem include (lines plain))
   )
   (case "dynamic: cache.nixos.org is the upstream" once (
-    values "upstream" once == [ "https://cache.nixos.org/" ]
+    values "upstream" once == [ "https://cache.nixos.org" ]
   ))
   (case "dynamic: his key and that of cache.nixos.org" (nixConf plain) (
     has "system:oio0pk/Mlb/DR3s1b78tHHmOclp82OkQrYOTRlaqays=" (nixConf plain)
@@ -192,7 +307,7 @@ in
     (
       values "upstream" (starts cachix "cache-resolver") == [
         "https://a.cachix.org"
-        "https://cache.nixos.org/"
+        "https://cache.nixos.org"
         "https://b.cachix.org"
         "https://c.cachix.org"
       ]
@@ -273,11 +388,129 @@ in
       kexec.systemd.services.cache-resolver-watch.wantedBy == [ ]
       && lib.elem "download-attempts=3" (values "setting" (starts kexec "cache-resolver"))
       && values "upstream" (starts kexec "cache-resolver") == [
-        "https://cache.nixos.org/"
+        "https://cache.nixos.org"
         "/"
       ]
     )
   )
+  (equals "nixos-images: its 5 seconds become ours" (values "setting" (starts kexec "cache-resolver")) [
+    "connect-timeout=10"
+    "download-attempts=3"
+  ])
+  (equals "an installer image: what nix.settings says holds"
+    (settingsOf {
+      imports = [ ../../nix/kexec.nix ];
+      nix.settings.connect-timeout = 20;
+      nix.settings.download-attempts = 7;
+    })
+    [
+      "connect-timeout="
+      "download-attempts="
+    ]
+  )
+  (equals "what nix.settings says holds: ours is dropped"
+    (settingsOf {
+      services.cache-resolver.enable = true;
+      services.cache-resolver.watch = false;
+      nix.settings.connect-timeout = 7;
+      nix.settings.fallback = false;
+      nix.settings.filetransfer-retry-attempts = 7;
+      nix.settings.stalled-download-timeout = 60;
+    })
+    [
+      "connect-timeout="
+      "download-attempts="
+      "fallback="
+      "stalled-download-timeout="
+    ]
+  )
+  (equals "what services.cache-resolver.settings says holds in any case"
+    (settingsOf {
+      services.cache-resolver.enable = true;
+      services.cache-resolver.settings.connect-timeout = 15;
+      services.cache-resolver.settings.narinfo-cache-negative-ttl = 60;
+      nix.settings.connect-timeout = 7;
+    })
+    [
+      "connect-timeout=15"
+      "narinfo-cache-negative-ttl=60"
+    ]
+  )
+  (case "nix/README.md: for houses that push and pull within the hour" readme (
+    has "services.cache-resolver.settings.narinfo-cache-negative-ttl = 60;" readme
+  ))
+  (case "the program is on the PATH, where it is wanted"
+    plain.environment.systemPackages
+    (
+      lib.elem plain.services.cache-resolver.package plain.environment.systemPackages
+      && !lib.any (package: has "cache-resolver" "${package}") disabled.environment.systemPackages
+    )
+  )
+  (case "unsigned paths are refused" unsigned (
+    lib.all (lib.any (has "require-sigs = false")) unsigned && !lib.any (has "require-sigs") (failures tuned)
+  ))
+  (case "no key is worth a warning, unless it is trusted elsewhere" (keyless ++ [ elsewhere.warnings ]) (
+    lib.all (lib.any (has "services.cache-resolver.publicKeys: empty")) keyless && elsewhere.warnings == [ ]
+  ))
+  (case "a list that names the cache itself is worth a warning" named (
+    lib.all (lib.any (has "still names the cache itself")) named && plain.warnings == [ ]
+  ))
+  (equals "one spelling for each upstream"
+    (upstreamsOf {
+      nix.settings.substituters = [
+        "https://a.cachix.org/"
+        "https://a.cachix.org:443"
+        "https://cache.nixos.org"
+        "http://b.example:80/x/"
+        "http://b.example/x"
+        "http://b.example:443/x?priority=3"
+        "http://[fd00::80]:80/?priority=3"
+        "s3://bucket/"
+        "daemon"
+      ];
+    })
+    [
+      "https://a.cachix.org"
+      "https://cache.nixos.org"
+      "http://b.example/x"
+      "http://b.example:443/x?priority=3"
+      "http://[fd00::80]?priority=3"
+      "s3://bucket/"
+      "daemon"
+    ]
+  )
+  (equals "upstreams that Nix knows, and others"
+    (lib.filter ours.isSubstituter [
+      "cache.nixos.org"
+      "/srv/cache"
+      "auto"
+      "daemon?trusted=1"
+      "ftp://a.example"
+      "http:///nowhere"
+      "s3://bucket"
+      "ssh-ng://builder"
+    ])
+    [
+      "/srv/cache"
+      "auto"
+      "daemon?trusted=1"
+      "s3://bucket"
+      "ssh-ng://builder"
+    ]
+  )
+  (case "an upstream without a scheme is refused" unknownScheme (
+    lib.any (has "has no scheme that Nix knows") unknownScheme
+  ))
+  (equals "orders of every form" (lib.filter (order: !ours.override.check order) orders) [ ])
+  (equals "no orders" (lib.filter ours.override.check noOrders) [ ])
+  (equals "networks of every private range" (lib.filter (network: !ours.sweep.check network) networks) [ ])
+  (equals "networks that are none, or not private" (lib.filter ours.sweep.check noNetworks) [ ])
+  (case "waterbug: to import it is all" (starts waterbug "cache-resolver") (
+    starts waterbug "cache-resolver" == once && nixConf waterbug == nixConf plain
+  ))
+  (case "a house's own options stay beside ours" house.myModules.services.buildCache (
+    house.myModules.services.buildCache.enablePush && starts house "cache-resolver" == once
+  ))
   (case "every option stands in nix/README.md" undocumented (undocumented == [ ]))
 ]
 ++ lib.optionals (options ? boot) stage1Cases

@@ -11,14 +11,17 @@
 let
   lib = import (arguments.lib or (nixpkgs + "/lib"));
   build-cache = ../../nix/build-cache.nix;
+  pkgs = import nixpkgs { inherit system; };
 
   inNixos =
     modules:
     import (nixpkgs + "/nixos/lib/eval-config.nix") {
-      inherit system;
+      system = null;
       modules = modules ++ [
         build-cache
         {
+          # Else each of them evaluates all packages again.
+          nixpkgs.pkgs = pkgs;
           boot.isContainer = true;
           system.stateVersion = "24.05";
         }
@@ -57,7 +60,10 @@ in
     let
       config = evaluate [ error.module ];
     in
-    builtins.deepSeq [ config.systemd.services.cache-resolver.serviceConfig.ExecStart ] true
+    builtins.deepSeq [
+      config.systemd.services.cache-resolver.serviceConfig.ExecStart
+      config.services.cache-resolver.override
+    ] true
   ) (import ./errors.nix);
   # Where there is a whole nixpkgs: NixOS's installer image with our module, as in initrd/README.md.
   installer =
@@ -84,12 +90,26 @@ in
         inherit system;
         overlays = [ (import ../../nix/overlay.nix) ];
       };
-      inherit (import ../../nix { pkgs = import nixpkgs { inherit system; }; }) package tools;
+      pkgs = import nixpkgs { inherit system; };
+      inherit (import ../.. { inherit pkgs; }) package static tools;
     in
     assert overlaid.cache-resolver.drvPath == package.drvPath;
+    assert overlaid.pkgsStatic.cache-resolver.drvPath == static.drvPath;
+    assert !package.stdenv.hostPlatform.isStatic && static.stdenv.hostPlatform.isStatic;
+    assert lib.all (field: package.meta ? ${field}) [
+      "description"
+      "license"
+      "longDescription"
+      "mainProgram"
+      "maintainers"
+      "platforms"
+      "sourceProvenance"
+    ];
     [
       package.drvPath
+      static.drvPath
       tools.drvPath
+      (import ./vm.nix { inherit pkgs; }).drvPath
     ]
     ++ lib.mapAttrsToList (_: test: test.drvPath) package.tests
   );

@@ -32,4 +32,18 @@
     module.services.cache-resolver.hots = "waterbug.lan";
     message = "services.cache-resolver.hots";
   };
+  override = {
+    module.services.cache-resolver = {
+      enable = true;
+      override = "fe80::1%eth0";
+    };
+    message = "services.cache-resolver.override";
+  };
+  sweep = {
+    module.services.cache-resolver = {
+      enable = true;
+      sweep = [ "8.8.8.0/24" ];
+    };
+    message = "services.cache-resolver.sweep";
+  };
 }

@@ -32,6 +32,7 @@ in
     assertions = list types.anything;
     warnings = list types.str;
     environment.etc = anything;
+    environment.systemPackages = list types.anything;
     users.users = anything;
     users.groups = anything;
     systemd.packages = list types.anything;
