@@ -122,6 +122,12 @@ def test_refused_before_anything_is_changed(system, options, complaint):
     assert system.files == before
 
 
+def test_refused_on_nixos(system):
+    system.write("etc/NIXOS", "")
+    system.install()
+    assert system.status == 1 and "this is NixOS" in system.said
+
+
 def test_an_update_keeps_what_the_administrator_has_added_and_takes_out_old_names(system):
     system.install()
     mine = {f"{DROP_IN}/override.conf", f"{UNITS}/cache-resolver-watch.service.d/overrides.conf",
