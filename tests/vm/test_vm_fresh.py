@@ -133,6 +133,34 @@ def test_without_a_cache_the_machine_falls_back(fresh):
     assert fresh.words == ["--flake", ".#griefling", "--ssh-port", "22222", "root@127.0.0.1"]
 
 
+def test_a_cache_with_another_name_and_port(lan, fresh, binary_cache):
+    (path, *_), content, public = binary_cache
+    lan.router.stop(lan.router.processes[0])
+    lan.router.serve_dns("--local=/lan/", f"--host-record=hive.lan,{lan.cache.address}")
+    lan.cache.serve_cache(content, port=8080)
+    fresh.start("--cache", "hive.lan:8080/system", iso="debian.iso",
+                installer=f"{SSH} 'cat /run/cache-resolver/nix.conf; nix-store -r {path}"
+                          f" --option extra-trusted-public-keys {public}' 2>&1")
+    assert fresh.end() == 0, fresh.said
+    assert "the cache is at 10.77.0.141:8080; the machine finds it as 10.0.2.2:8080" in fresh.said
+    assert re.search(rf"copying path '{path}' from 'http://10.0.2.2:8080/system", fresh.said), fresh.said
+
+
+def test_a_cache_with_another_path_is_for_an_installer_that_knows_of_it(lan, fresh):
+    lan.router.stop(lan.router.processes[0])
+    lan.router.serve_dns("--local=/lan/", f"--host-record=hive.lan,{lan.cache.address}")
+    root = f"{lan.cache.directory}/cache8080"
+    lan.cache.serve_cache(port=8080, extra=f"location /attic/ {{ alias {root}/; }}")
+    anywhere = fresh.tools / "anywhere"
+    anywhere.write_text('#!/bin/sh\nexec nixos-anywhere "$@"\n')
+    anywhere.chmod(0o755)
+    fresh.start("--installer", anywhere, "--cache", "hive.lan:8080/attic", "--", "--no-reboot",
+                installer="curl -sf http://127.0.0.1:8080/attic/nix-cache-info")
+    assert fresh.end() == 0, fresh.said
+    assert "the machine finds it as 10.0.2.2:8080" in fresh.said and "StoreDir: /nix/store" in fresh.said
+    assert fresh.words[-4:] == ["--cache", "hive.lan:8080/attic", "--no-reboot", "root@127.0.0.1"]
+
+
 @pytest.mark.parametrize("stage, stop", [
     ("searching", "INT"), ("searching", "TERM"), ("booting", "INT"), ("booting", "TERM"),
     ("booting", "HUP"), ("booting", "KILL"), ("installing", "INT"), ("installing", "KILL"),
@@ -207,8 +235,9 @@ def test_a_cache_on_this_computer_needs_no_proxy(fresh):
 @pytest.mark.parametrize("options, complaint, status", [
     (("--iso", "/nowhere.iso"), "there is no installer image /nowhere.iso", 1),
     (("--installer", "/nowhere"), "there is no /nowhere here", 1),
-    (("--cache", "waterbug"), "--cache waterbug is not NAME:PORT", 2),
-    (("--cache", "water bug:9999"), "--host", 2),
+    (("--cache", "waterbug"), "--cache waterbug is not NAME:PORT/PATH", 2),
+    (("--cache", "water bug:9999"), "--host", 2), (("--cache", "waterbug:99999"), "--port", 2),
+    (("--cache", "waterbug:9999/a b"), "--path", 2),
     (("--phases", "disko"), "nixos-anywhere's stand behind --", 2),
     (("sorrow",), "one HOST, not griefling and sorrow", 2)])
 def test_bad_usage(fresh, options, complaint, status):
