@@ -4,7 +4,7 @@
                                    4, 6 or 46: which IP it speaks
     forge.py dns FILE ADDRESS      a DNS server that is silent until FILE is there
     forge.py ping ADDRESS...       answers each ping of everybody in the name of these addresses
-    forge.py router SECONDS        a router that introduces itself after so many seconds, by IPv6
+    forge.py router FILE           a router that introduces itself, by IPv6, when FILE is there
 
 The addresses of one answer of multicast DNS are in packets of sixteen.
 """
@@ -115,9 +115,10 @@ def answer_pings(*addresses):
             s.sendto(header + reply, (INTERFACE, 0x0800, 0, 0, link[4]))
 
 
-def introduce_router(seconds):
+def introduce_router(path):
     """RFC 4861 §4.2: a router for half an hour, no prefix."""
-    time.sleep(float(seconds))
+    while not pathlib.Path(path).exists():
+        time.sleep(0.02)
     s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
     s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
     message = struct.pack(">BBHBBHII", ROUTER_ADVERTISEMENT, 0, 0, 64, 0, 1800, 0, 0)
