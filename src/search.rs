@@ -3,21 +3,15 @@
 use std::time::Duration;
 
 use crate::cli::Config;
-use crate::discover::dns::Dns;
-use crate::discover::mdns::Mdns;
-use crate::discover::nearby::{Neighbours, follow_gateways, follow_neighbours};
-use crate::discover::ping::Ping;
-use crate::discover::sweep::{Probe, Sweep};
-use crate::discover::{Random, known};
+use crate::discover::Discovery;
 use crate::facts::{Known, Neighbour, Network, is_approachable, is_link_local, is_private};
 use crate::frontier::Frontier;
 use crate::model::{
-    Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Methods, Note, Origin, Outcome, Output,
-    Verdict, needs_zone, with_port,
+    Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Note, Origin, Outcome, Output, Verdict,
+    needs_zone, with_port,
 };
 use crate::verify::{Judged, Verify};
 use crate::wire::Malformed;
-use crate::wire::dns::Name;
 
 /// How often the network's state is read again without being told: a DHCP client may write
 /// resolv.conf, which nothing announces, some time after it has set the address.
@@ -34,14 +28,6 @@ const RESERVE_MIN: Duration = Duration::from_millis(30);
 /// The most time kept: two fsyncs of a busy disk.
 const RESERVE_MAX: Duration = Duration::from_millis(100);
 
-/// The weak methods and when each may start, counted from when the network is up: sooner if all
-/// before it have had their say. Each costs others more than the one before it.
-const WEAK_METHODS: [(Origin, Duration); 4] = [
-    (Origin::Gateway, Duration::from_millis(50)),
-    (Origin::Neighbours, Duration::from_millis(100)),
-    (Origin::Ping, Duration::from_millis(500)),
-    (Origin::Sweep, Duration::from_secs(1)),
-];
 /// How long a cache that a weak method led to waits for one that somebody names.
 const NAMED_HEAD_START: Duration = Duration::from_millis(250);
 
@@ -49,8 +35,6 @@ const NAMED_HEAD_START: Duration = Duration::from_millis(250);
 /// [`next_output`](Self::next_output) until that says to wait or that it is finished.
 #[derive(Debug)]
 pub struct Search {
-    /// The methods that may be used.
-    methods: Methods,
     /// When the search ends whatever has come of it.
     ends_at: Elapsed,
     /// The network as last seen.
@@ -63,20 +47,8 @@ pub struct Search {
     came_up_late: bool,
     /// When the network is next read.
     read_at: Elapsed,
-    /// Unicast DNS.
-    dns: Dns,
-    /// Multicast DNS.
-    mdns: Mdns,
-    /// The kernel's table of neighbours.
-    neighbours: Neighbours,
-    /// The ping of everybody.
-    ping: Ping,
-    /// The sweep.
-    sweep: Sweep,
-    /// The weak methods that have begun.
-    started: Methods,
-    /// Whether there is a packet socket, once that is known.
-    packet_socket: Option<bool>,
+    /// Who looks for leads.
+    discovery: Discovery,
     /// The port that leads get.
     port: u16,
     /// What may be the cache.
@@ -93,8 +65,6 @@ pub struct Search {
     outcome: Option<Outcome>,
     /// The time of the last input.
     now: Elapsed,
-    /// The methods that have been reported as finished.
-    said: Methods,
 }
 
 impl Search {
@@ -105,37 +75,15 @@ impl Search {
     pub fn new(config: &Config, known: &Known, seed: u64) -> Result<Self, Malformed> {
         let reserve = (config.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
         let mut effects = Effects::default();
-        let exclusive = known::follow(known, config.methods, config.port, &mut effects);
-        let name = Name::from_text(&config.host)?;
-        let local_name = Name::from_text(&[config.short_name(), ".local"].concat())?;
-        let mut random = Random::new(seed);
-        let mdns = Mdns::new(local_name, config.port, &mut random);
-        let ping = Ping::new(config.port, &mut random);
-        let mut dns = Dns::new(name, config.port, random);
-        let methods = if exclusive { Methods::NONE } else { config.methods };
-        if methods.contains(Origin::Dns) {
-            dns.ask(Elapsed::START, &known.nameservers, false, &mut effects);
-        }
+        let discovery = Discovery::new(config, known, seed, &mut effects)?;
         Ok(Self {
-            methods,
             ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
             network: Network::default(),
             saw_network: false,
             up_since: None,
             came_up_late: false,
             read_at: Elapsed::START + QUIET_TIME,
-            dns,
-            mdns,
-            neighbours: Neighbours::default(),
-            ping,
-            sweep: Sweep::new(
-                config.port,
-                config.sweep_rate,
-                config.sweep_limit,
-                config.sweep.clone(),
-            ),
-            started: Methods::NONE,
-            packet_socket: None,
+            discovery,
             port: config.port,
             frontier: Frontier::default(),
             verify: Verify::new(&config.path, config.host.clone()),
@@ -144,7 +92,6 @@ impl Search {
             winner: None,
             outcome: None,
             now: Elapsed::START,
-            said: Methods::NONE,
         })
     }
 
@@ -155,6 +102,7 @@ impl Search {
         }
         self.now = now;
         let judged = match input {
+            Input::Stop => return self.finish(Outcome::Interrupted),
             Input::Network(network) => {
                 self.handle_network(network);
                 None
@@ -163,45 +111,16 @@ impl Search {
                 self.verify.handle_connected(now, channel);
                 None
             }
-            Input::Received(Channel::Dns(channel), bytes) => {
-                self.dns.handle_received(channel, bytes, &mut self.effects);
-                None
-            }
             Input::Received(Channel::Verify(channel), bytes) => {
                 self.verify.handle_received(channel, bytes, &mut self.effects)
-            }
-            Input::Failed(Channel::Dns(channel), failure) => {
-                self.dns.handle_failed(channel, failure, &mut self.effects);
-                None
             }
             Input::Failed(Channel::Verify(channel), failure) => {
                 self.verify.handle_failed(channel, failure)
             }
-            Input::Mdns(datagram) => {
-                self.mdns.handle(&datagram, &self.network, &mut self.effects);
+            other => {
+                self.discovery.handle(now, &other, &self.network, &mut self.effects);
                 None
             }
-            Input::PacketSocket(is_open) => {
-                self.packet_socket = Some(is_open);
-                if is_open {
-                    self.mdns.handle_packet_socket(&mut self.effects);
-                }
-                None
-            }
-            Input::Arp(interface, packet) => {
-                self.sweep.handle_arp(interface, packet, &mut self.effects);
-                None
-            }
-            Input::Congested(interface, packet) => {
-                self.sweep.handle_congestion(now, interface, packet);
-                None
-            }
-            Input::Icmp(source, message) => {
-                self.ping.handle(source, message, &mut self.effects);
-                None
-            }
-            Input::Stop => return self.finish(Outcome::Interrupted),
-            Input::Connected(Channel::Dns(_)) | Input::Tick => None,
         };
         if let Some(judged) = judged {
             self.judge(judged);
@@ -235,96 +154,12 @@ impl Search {
             self.ask_silent_again();
         }
         self.follow_same_hosts();
-        let asks_dns = self.methods.contains(Origin::Dns);
         if is_up && !was_up {
             self.up_since = Some(self.now);
-            self.mdns.forget();
-            if self.came_up_late && asks_dns {
-                self.dns.begin_anew(self.now, &mut self.effects);
-            }
+            self.discovery.begin(self.now, self.came_up_late, &mut self.effects);
             self.effects.note(Note::NetworkUp(self.network.routable().count()));
         }
-        if asks_dns {
-            let guesses = self.network.guessed_nameservers();
-            self.dns.ask(self.now, &self.network.nameservers, false, &mut self.effects);
-            self.dns.ask(self.now, &guesses, true, &mut self.effects);
-        }
-        if self.methods.contains(Origin::Mdns) {
-            self.mdns.ask(self.now, &self.network, &mut self.effects);
-        }
-        // The weak methods that have begun go on with what has come since.
-        for (origin, _) in WEAK_METHODS {
-            if self.started.contains(origin) {
-                self.feed(origin);
-            }
-        }
-    }
-
-    /// Gives a weak method the network as it is now.
-    fn feed(&mut self, origin: Origin) {
-        let (now, network, effects) = (self.now, &self.network, &mut self.effects);
-        match origin {
-            Origin::Gateway => follow_gateways(network, self.port, effects),
-            Origin::Neighbours => {
-                follow_neighbours(network, self.port, effects);
-                if self.methods.contains(Origin::Mdns) {
-                    self.mdns.ask_neighbours(network, effects);
-                }
-            }
-            Origin::Ping => self.ping.ask(now, network, effects),
-            _ => self.sweep.update(network),
-        }
-    }
-
-    /// Starts the weak methods whose time has come.
-    fn start_methods(&mut self) {
-        let Some(up_since) = self.up_since.filter(|_| self.network.is_up()) else { return };
-        let mut all_said = self.has_said(Origin::Dns) && self.has_said(Origin::Mdns);
-        for (origin, after) in WEAK_METHODS {
-            let is_due = all_said || up_since + after <= self.now;
-            if is_due && self.methods.contains(origin) && !self.started.contains(origin) {
-                self.start(origin);
-            }
-            all_said &= self.has_said(origin);
-        }
-    }
-
-    /// Starts a weak method.
-    fn start(&mut self, origin: Origin) {
-        // The sweep begins with the answer to this; and a firewall takes the answers to a broadcast
-        // for strangers.
-        if self.packet_socket.is_none() && matches!(origin, Origin::Ping | Origin::Sweep) {
-            self.effects.output(Output::OpenPacketSocket);
-            if origin == Origin::Sweep {
-                return;
-            }
-        }
-        self.started = self.started.with(origin);
-        self.effects.note(Note::Started(origin));
-        match origin {
-            Origin::Neighbours => self.neighbours.start(self.now),
-            Origin::Sweep => {
-                let has_packet_socket = self.packet_socket == Some(true);
-                let probe = if has_packet_socket { Probe::Arp } else { Probe::Connect };
-                self.sweep.start(self.now, probe, &self.network, &mut self.effects);
-            }
-            _ => {}
-        }
-        self.feed(origin);
-    }
-
-    /// Whether a method has nothing more to say, or is not to be used.
-    fn has_said(&self, origin: Origin) -> bool {
-        !self.methods.contains(origin)
-            || match origin {
-                Origin::Dns => self.dns.has_had_its_say(self.now),
-                Origin::Mdns => self.mdns.has_had_its_say(self.now),
-                Origin::Gateway => self.started.contains(origin),
-                Origin::Neighbours => self.neighbours.has_had_its_say(),
-                Origin::Ping => self.ping.has_had_its_say(self.now),
-                Origin::Sweep => self.sweep.has_had_its_say(self.now),
-                Origin::Override | Origin::Previous | Origin::Hosts => true,
-            }
+        self.discovery.update(self.now, &self.network, &mut self.effects);
     }
 
     /// When the held cache may win at the latest.
@@ -337,8 +172,8 @@ impl Search {
     /// names one is being asked for proof, and all of them have spoken or had time to.
     fn choose(&self) -> Option<Found> {
         let had_time = self.held_until().is_some_and(|at| at <= self.now);
-        let all_said = self.has_said(Origin::Dns) && self.has_said(Origin::Mdns);
-        let may_win = !self.frontier.awaits_named() && (had_time || all_said);
+        let may_win = !self.frontier.awaits_named()
+            && (had_time || self.discovery.are_named_finished(self.now));
         self.winner.or(self.held.filter(|_| may_win))
     }
 
@@ -367,12 +202,10 @@ impl Search {
 
     /// Asks whoever is due, and has every lead followed and every candidate proved.
     fn ask(&mut self) {
-        self.dns.advance(self.now, &mut self.effects);
-        self.mdns.advance(self.now, &mut self.effects);
-        self.start_methods();
-        self.neighbours.advance(self.now, &mut self.effects);
+        let up_since = self.up_since.filter(|_| self.network.is_up());
         let has_room = self.verify.has_room_for(Origin::Sweep, 0);
-        self.sweep.advance(self.now, has_room, &mut self.effects);
+        let (network, effects) = (&self.network, &mut self.effects);
+        self.discovery.advance(self.now, network, up_since, has_room, effects);
         self.follow_leads();
         if self.wants_network() {
             self.read_at = self.now + READ_INTERVAL;
@@ -383,13 +216,12 @@ impl Search {
         {
             self.verify.start(self.now, lead, by_name, &mut self.effects);
         }
-        self.note_what_is_said();
     }
 
     /// Whether the network is to be looked at: in due time, or as soon as there is nothing else to
     /// wait for.
     fn wants_network(&self) -> bool {
-        let is_idle = !self.frontier.is_busy() && self.dns.has_had_its_say(self.now);
+        let is_idle = !self.frontier.is_busy() && self.discovery.is_quiet(self.now);
         self.read_at <= self.now || !self.saw_network && self.needs_network() && is_idle
     }
 
@@ -404,8 +236,7 @@ impl Search {
     fn follow(&mut self, lead: Lead) {
         let may_be_asked = self.may_be_asked(&lead);
         if may_be_asked && self.frontier.add(lead) {
-            // Every address of a sweep that connects is a lead: too many to tell.
-            if lead.origin != Origin::Sweep || self.packet_socket == Some(true) {
+            if self.discovery.is_worth_telling(&lead) {
                 self.effects.note(Note::Followed(lead));
             }
         } else if !may_be_asked && lead.origin.is_hearsay() {
@@ -508,13 +339,12 @@ impl Search {
     fn is_exhausted(&self) -> bool {
         !self.frontier.is_busy()
             && (!self.needs_network() || self.settled_at().is_some_and(|at| at <= self.now))
-            && Origin::METHODS.into_iter().all(|method| self.has_said(method))
+            && self.discovery.is_finished(self.now)
     }
 
     /// Whether anything is to be tried that takes a network.
     fn needs_network(&self) -> bool {
-        let asks_it = |method| self.methods.contains(method) && method > Origin::Hosts;
-        Origin::METHODS.into_iter().any(asks_it) || self.frontier.has_unreachable()
+        self.discovery.needs_network() || self.frontier.has_unreachable()
     }
 
     /// When the network is there and settled, if it is there.
@@ -523,23 +353,10 @@ impl Search {
         Some(if self.came_up_late { up_since + SETTLE_TIME } else { up_since })
     }
 
-    /// Tells, once for each method, that it is done.
-    fn note_what_is_said(&mut self) {
-        for origin in Origin::METHODS {
-            let is_new = self.methods.contains(origin) && !self.said.contains(origin);
-            if is_new && self.network.is_up() && self.has_said(origin) {
-                self.said = self.said.with(origin);
-                self.effects.note(Note::HadItsSay(origin));
-            }
-        }
-    }
-
     /// Ends the search and closes what is open.
     fn finish(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
-        if self.sweep.has_started() {
-            self.effects.note(self.sweep.summary());
-        }
+        let asking = self.discovery.finish(&mut self.effects);
         match outcome {
             Outcome::Found(found) => self.effects.note(Note::Won(found.origin)),
             Outcome::Interrupted => {}
@@ -558,7 +375,7 @@ impl Search {
             }
             _ => true,
         });
-        for channel in self.dns.open_channels().chain(self.verify.open_channels()) {
+        for channel in asking.chain(self.verify.open_channels()) {
             if !unopened.contains(&channel) {
                 outputs.push_back(Output::Close(channel));
             }
@@ -571,21 +388,12 @@ impl Search {
         let mut consider = |at: Option<Elapsed>| {
             earliest = earliest.min(at.unwrap_or(earliest));
         };
-        consider(self.dns.next_at(self.now));
-        consider(self.mdns.next_at(self.now));
-        consider(self.neighbours.next_at());
-        consider(self.ping.next_at(self.now));
-        consider(self.sweep.next_at(self.now));
+        consider(self.discovery.next_at(self.now, self.up_since));
         consider(self.verify.next_at());
         // What these allow may wait for something else, and then their time passes.
         let is_ahead = |at: &Elapsed| self.now < *at;
         consider(self.settled_at().filter(is_ahead));
         consider(self.held_until().filter(is_ahead));
-        for (origin, after) in WEAK_METHODS {
-            if self.methods.contains(origin) && !self.started.contains(origin) {
-                consider(self.up_since.map(|up_since| up_since + after).filter(is_ahead));
-            }
-        }
         earliest
     }
 }

@@ -262,7 +262,7 @@ impl Dns {
 
     /// Whether every server has answered or been silent for too long.
     #[must_use]
-    pub fn has_had_its_say(&self, now: Elapsed) -> bool {
+    pub fn is_finished(&self, now: Elapsed) -> bool {
         self.questions.iter().all(|question| question.silent_at(now).is_none())
     }
 

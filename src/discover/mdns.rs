@@ -184,7 +184,7 @@ impl Mdns {
 
     /// Whether every link has been silent long enough.
     #[must_use]
-    pub fn has_had_its_say(&self, now: Elapsed) -> bool {
+    pub fn is_finished(&self, now: Elapsed) -> bool {
         self.links.iter().all(|link| link.silent_at(now).is_none())
     }
 }

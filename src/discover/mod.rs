@@ -1,34 +1,333 @@
-//! One file per method: each turns facts and packets into leads.
+//! The methods of discovery: each turns facts and packets into leads.
 //!
 //! A method never opens a socket and never reads a clock. It takes what happened and the time,
-//! appends what it wants done to [`Effects`](crate::model::Effects), and says when it wants to be called again and
-//! whether it has had its say. Methods do not know of each other.
+//! appends what it wants done to [`Effects`], and says when it wants to be called again
+//! (`next_at`) and whether it is finished (`is_finished`). Methods do not know of each other, and
+//! [`Discovery`] alone knows them by name: a new one is its file, its field here, and its [`Origin`].
 
 pub mod dns;
 pub mod known;
 pub mod mdns;
 pub mod nearby;
 pub mod ping;
+mod random;
 pub mod sweep;
 
-/// Numbers that a stranger cannot guess: `SplitMix64` over a random seed.
-///
-/// Query ids are the only use; sockets are connected and their ports are the kernel's choice.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
+pub use random::Random;
 
-impl Random {
-    /// A sequence that the seed decides.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
+use std::time::Duration;
+
+use crate::cli::Config;
+use crate::facts::{Known, Network};
+use crate::model::{
+    Channel, Effects, Elapsed, Input, Lead, Methods, Note, Origin, Output, earliest,
+};
+use crate::wire::Malformed;
+use crate::wire::dns::Name;
+use dns::Dns;
+use mdns::Mdns;
+use nearby::{Neighbours, follow_gateways, follow_neighbours};
+use ping::Ping;
+use sweep::{Probe, Sweep};
+
+/// The weak methods and when each may start, counted from when the network is up: sooner if all
+/// before it are finished. Each costs others more than the one before it.
+const SCHEDULE: [(Origin, Duration); 4] = [
+    (Origin::Gateway, Duration::from_millis(50)),
+    (Origin::Neighbours, Duration::from_millis(100)),
+    (Origin::Ping, Duration::from_millis(500)),
+    (Origin::Sweep, Duration::from_secs(1)),
+];
+
+/// All methods of one search.
+#[derive(Debug)]
+pub struct Discovery {
+    /// Those that may be used.
+    methods: Methods,
+    /// The port that leads get.
+    port: u16,
+    /// Unicast DNS.
+    dns: Dns,
+    /// Multicast DNS.
+    mdns: Mdns,
+    /// The kernel's table of neighbours.
+    neighbours: Neighbours,
+    /// The ping of everybody.
+    ping: Ping,
+    /// The sweep.
+    sweep: Sweep,
+    /// The weak methods that have begun.
+    started: Methods,
+    /// The methods that have been reported as finished.
+    reported: Methods,
+    /// Whether there is a packet socket, once that is known.
+    packet_socket: Option<bool>,
+}
+
+impl Discovery {
+    /// Begins with what the host knows; `seed` makes query ids hard to guess.
+    ///
+    /// # Errors
+    /// `Malformed` if the configured host cannot be a domain name.
+    pub fn new(
+        config: &Config,
+        known: &Known,
+        seed: u64,
+        effects: &mut Effects,
+    ) -> Result<Self, Malformed> {
+        let name = Name::from_text(&config.host)?;
+        let local_name = Name::from_text(&[config.short_name(), ".local"].concat())?;
+        let mut random = Random::new(seed);
+        let is_exclusive = known::follow(known, config.methods, config.port, effects);
+        let mut discovery = Self {
+            methods: if is_exclusive { Methods::NONE } else { config.methods },
+            port: config.port,
+            mdns: Mdns::new(local_name, config.port, &mut random),
+            ping: Ping::new(config.port, &mut random),
+            dns: Dns::new(name, config.port, random),
+            neighbours: Neighbours::default(),
+            sweep: Sweep::new(
+                config.port,
+                config.sweep_rate,
+                config.sweep_limit,
+                config.sweep.clone(),
+            ),
+            started: Methods::NONE,
+            reported: Methods::NONE,
+            packet_socket: None,
+        };
+        if discovery.methods.contains(Origin::Dns) {
+            discovery.dns.ask(Elapsed::START, &known.nameservers, false, effects);
+        }
+        Ok(discovery)
     }
 
-    /// The next 16 bits.
-    pub fn next_u16(&mut self) -> u16 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 48) as u16
+    /// Takes what a method has to do with.
+    pub fn handle(
+        &mut self,
+        now: Elapsed,
+        input: &Input<'_>,
+        network: &Network,
+        effects: &mut Effects,
+    ) {
+        match *input {
+            Input::Received(Channel::Dns(channel), bytes) => {
+                self.dns.handle_received(channel, bytes, effects);
+            }
+            Input::Failed(Channel::Dns(channel), failure) => {
+                self.dns.handle_failed(channel, failure, effects);
+            }
+            Input::Mdns(datagram) => self.mdns.handle(&datagram, network, effects),
+            Input::PacketSocket(is_open) => {
+                self.packet_socket = Some(is_open);
+                if is_open {
+                    self.mdns.handle_packet_socket(effects);
+                }
+            }
+            Input::Arp(interface, packet) => self.sweep.handle_arp(interface, packet, effects),
+            Input::Congested(interface, packet) => {
+                self.sweep.handle_congestion(now, interface, packet);
+            }
+            Input::Icmp(source, message) => self.ping.handle(source, message, effects),
+            _ => {}
+        }
+    }
+
+    /// The network has come up, or has been up from the start.
+    pub fn begin(&mut self, now: Elapsed, came_up_late: bool, effects: &mut Effects) {
+        self.mdns.forget();
+        if came_up_late && self.methods.contains(Origin::Dns) {
+            self.dns.begin_anew(now, effects);
+        }
+    }
+
+    /// Gives all that have begun the network as it is now.
+    pub fn update(&mut self, now: Elapsed, network: &Network, effects: &mut Effects) {
+        if self.methods.contains(Origin::Dns) {
+            self.dns.ask(now, &network.nameservers, false, effects);
+            self.dns.ask(now, &network.guessed_nameservers(), true, effects);
+        }
+        if self.methods.contains(Origin::Mdns) {
+            self.mdns.ask(now, network, effects);
+        }
+        for (origin, _) in SCHEDULE {
+            if self.started.contains(origin) {
+                self.update_weak(now, origin, network, effects);
+            }
+        }
+    }
+
+    /// Gives a weak method the network as it is now.
+    fn update_weak(
+        &mut self,
+        now: Elapsed,
+        origin: Origin,
+        network: &Network,
+        effects: &mut Effects,
+    ) {
+        match origin {
+            Origin::Gateway => follow_gateways(network, self.port, effects),
+            Origin::Neighbours => {
+                follow_neighbours(network, self.port, effects);
+                if self.methods.contains(Origin::Mdns) {
+                    self.mdns.ask_neighbours(network, effects);
+                }
+            }
+            Origin::Ping => self.ping.ask(now, network, effects),
+            _ => self.sweep.update(network),
+        }
+    }
+
+    /// Does everything that is due. `up_since` says since when the network is up; `has_room` whether a
+    /// sweep may open connections.
+    pub fn advance(
+        &mut self,
+        now: Elapsed,
+        network: &Network,
+        up_since: Option<Elapsed>,
+        has_room: bool,
+        effects: &mut Effects,
+    ) {
+        self.dns.advance(now, effects);
+        self.mdns.advance(now, effects);
+        if let Some(up_since) = up_since {
+            self.start_due(now, network, up_since, effects);
+        }
+        self.neighbours.advance(now, effects);
+        self.sweep.advance(now, has_room, effects);
+        if up_since.is_some() {
+            self.report_finished(now, effects);
+        }
+    }
+
+    /// Starts the weak methods whose time has come.
+    fn start_due(
+        &mut self,
+        now: Elapsed,
+        network: &Network,
+        up_since: Elapsed,
+        effects: &mut Effects,
+    ) {
+        let mut all_finished = self.are_named_finished(now);
+        for (origin, after) in SCHEDULE {
+            let is_due = all_finished || up_since + after <= now;
+            if is_due && self.is_yet_to_start(origin) {
+                self.start(now, origin, network, effects);
+            }
+            all_finished &= self.is_finished_with(origin, now);
+        }
+    }
+
+    /// Starts a weak method.
+    fn start(&mut self, now: Elapsed, origin: Origin, network: &Network, effects: &mut Effects) {
+        // The sweep begins with the answer to this; and a firewall takes the answers to a broadcast
+        // for strangers.
+        if self.packet_socket.is_none() && matches!(origin, Origin::Ping | Origin::Sweep) {
+            effects.output(Output::OpenPacketSocket);
+            if origin == Origin::Sweep {
+                return;
+            }
+        }
+        self.started = self.started.with(origin);
+        effects.note(Note::Started(origin));
+        match origin {
+            Origin::Neighbours => self.neighbours.start(now),
+            Origin::Sweep => {
+                let by_arp = self.packet_socket == Some(true);
+                let probe = if by_arp { Probe::Arp } else { Probe::Connect };
+                self.sweep.start(now, probe, network, effects);
+            }
+            _ => {}
+        }
+        self.update_weak(now, origin, network, effects);
+    }
+
+    /// Whether a weak method is to be used and has not begun.
+    const fn is_yet_to_start(&self, origin: Origin) -> bool {
+        self.methods.contains(origin) && !self.started.contains(origin)
+    }
+
+    /// Tells, once for each method, that it is finished.
+    fn report_finished(&mut self, now: Elapsed, effects: &mut Effects) {
+        for origin in Origin::METHODS {
+            let is_new = self.methods.contains(origin) && !self.reported.contains(origin);
+            if is_new && self.is_finished_with(origin, now) {
+                self.reported = self.reported.with(origin);
+                effects.note(Note::HadItsSay(origin));
+            }
+        }
+    }
+
+    /// Whether a method has nothing more to say, or is not to be used.
+    fn is_finished_with(&self, origin: Origin, now: Elapsed) -> bool {
+        !self.methods.contains(origin)
+            || match origin {
+                Origin::Dns => self.dns.is_finished(now),
+                Origin::Mdns => self.mdns.is_finished(now),
+                Origin::Gateway => self.started.contains(origin),
+                Origin::Neighbours => self.neighbours.is_finished(),
+                Origin::Ping => self.ping.is_finished(now),
+                Origin::Sweep => self.sweep.is_finished(now),
+                Origin::Override | Origin::Previous | Origin::Hosts => true,
+            }
+    }
+
+    /// Whether every method is finished.
+    #[must_use]
+    pub fn is_finished(&self, now: Elapsed) -> bool {
+        Origin::METHODS.into_iter().all(|origin| self.is_finished_with(origin, now))
+    }
+
+    /// Whether those that know the cache by name are.
+    #[must_use]
+    pub fn are_named_finished(&self, now: Elapsed) -> bool {
+        let mut named = Origin::METHODS.into_iter().filter(|origin| origin.is_named());
+        named.all(|origin| self.is_finished_with(origin, now))
+    }
+
+    /// Whether those are that need no look at the network to begin.
+    #[must_use]
+    pub fn is_quiet(&self, now: Elapsed) -> bool {
+        self.is_finished_with(Origin::Dns, now)
+    }
+
+    /// Whether a method is to be used that takes a network.
+    #[must_use]
+    pub fn needs_network(&self) -> bool {
+        Origin::METHODS
+            .into_iter()
+            .any(|origin| origin > Origin::Hosts && self.methods.contains(origin))
+    }
+
+    /// Whether a lead is worth a word: every address of a sweep that connects is one.
+    #[must_use]
+    pub fn is_worth_telling(&self, lead: &Lead) -> bool {
+        lead.origin != Origin::Sweep || self.packet_socket == Some(true)
+    }
+
+    /// When `advance` is next of use; `up_since` as there.
+    #[must_use]
+    pub fn next_at(&self, now: Elapsed, up_since: Option<Elapsed>) -> Option<Elapsed> {
+        // A start may wait for something else, and then its time passes.
+        let starts = SCHEDULE.into_iter().filter(|(origin, _)| self.is_yet_to_start(*origin));
+        let start_at =
+            starts.filter_map(|(_, after)| Some(up_since? + after)).filter(|at| now < *at).min();
+        [
+            self.dns.next_at(now),
+            self.mdns.next_at(now),
+            self.neighbours.next_at(),
+            self.ping.next_at(now),
+            self.sweep.next_at(now),
+        ]
+        .into_iter()
+        .fold(start_at, earliest)
+    }
+
+    /// Tells how far the sweep came; every channel that is still open.
+    pub fn finish(&self, effects: &mut Effects) -> impl Iterator<Item = Channel> + '_ {
+        if self.sweep.has_started() {
+            effects.note(self.sweep.summary());
+        }
+        self.dns.open_channels()
     }
 }

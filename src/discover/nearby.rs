@@ -65,7 +65,7 @@ impl Neighbours {
 
     /// Whether the table was read for the last time.
     #[must_use]
-    pub fn has_had_its_say(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.started_at.is_some() && self.next_at().is_none()
     }
 }

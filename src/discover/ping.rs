@@ -77,7 +77,7 @@ impl Ping {
 
     /// Whether everybody has had time to answer.
     #[must_use]
-    pub fn has_had_its_say(&self, now: Elapsed) -> bool {
+    pub fn is_finished(&self, now: Elapsed) -> bool {
         self.started_at.is_some() && self.next_at(now).is_none()
     }
 }

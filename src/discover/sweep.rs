@@ -216,7 +216,7 @@ impl Sweep {
 
     /// Whether all is asked and had time to answer.
     #[must_use]
-    pub fn has_had_its_say(&self, now: Elapsed) -> bool {
+    pub fn is_finished(&self, now: Elapsed) -> bool {
         self.has_started() && self.next_at(now).is_none()
     }
 
