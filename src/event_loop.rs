@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use libc::{POLLIN, POLLOUT};
 use socket2::{Domain, Socket, Type};
 
+use crate::address::{Family, with_scope};
 use crate::cli::Config;
 use crate::facts::{drain_changes, read_network, watch_network};
 use crate::log::{Level, Log};
-use crate::model::{
-    Channel, Elapsed, Failure, Family, Input, MdnsDatagram, Note, Outcome, Output, with_scope,
-};
+use crate::model::{Channel, Elapsed, Failure, Input, MdnsDatagram, Note, Outcome, Output};
 use crate::report::{Timeline, describe};
 use crate::search::Search;
 use crate::sockets::{PingSocket, open_mdns_asker, open_mdns_listener, open_ping_socket};

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Flaw, Lead, Origin, needs_zone};
+use crate::address::needs_zone;
+use crate::model::{Flaw, Lead, Origin};
 
 /// Candidates kept of one origin that names the cache.
 const NAMED_CANDIDATES_MAX: usize = 128;

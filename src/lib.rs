@@ -23,6 +23,7 @@
 //!
 //! The modules in the order in which they are best read:
 
+pub mod address;
 pub mod model;
 
 pub mod search;

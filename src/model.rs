@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Add;
 use std::time::Duration;
 
+use crate::address::Family;
 use crate::discover::sweep::Probe;
 use crate::wire::arp::ArpRequest;
 
@@ -191,31 +192,6 @@ impl Lead {
     }
 }
 
-/// Whether an address means nothing without the interface it is on: link-local IPv6 (RFC 4007 §6).
-/// Nix cannot use one.
-#[must_use]
-pub const fn needs_zone(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-/// The same host at another port.
-#[must_use]
-pub fn with_port(mut remote: SocketAddr, port: u16) -> SocketAddr {
-    remote.set_port(port);
-    remote
-}
-
-/// `remote` with the interface `scope`, where its address means nothing without one.
-#[must_use]
-pub fn with_scope(mut remote: SocketAddr, scope: u32) -> SocketAddr {
-    if let SocketAddr::V6(v6) = &mut remote
-        && needs_zone(IpAddr::V6(*v6.ip()))
-    {
-        v6.set_scope_id(scope);
-    }
-    remote
-}
-
 /// What the proof of one candidate came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -295,26 +271,6 @@ pub enum Channel {
     Dns(u32),
     /// The proof of a candidate.
     Verify(u32),
-}
-
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of `address`.
-    #[must_use]
-    pub const fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
 }
 
 /// Why a channel failed.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::address::{is_approachable, is_link_local, is_private, needs_zone, with_port};
 use crate::cli::Config;
 use crate::discover::Discovery;
-use crate::facts::{Known, Neighbour, Network, is_approachable, is_link_local, is_private};
+use crate::facts::{Known, Neighbour, Network};
 use crate::frontier::Frontier;
 use crate::model::{
     Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Note, Origin, Outcome, Output, Verdict,
-    needs_zone, with_port,
 };
 use crate::verify::{Judged, Verify};
 use crate::wire::Malformed;

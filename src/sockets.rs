@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 
-use crate::model::Family;
+use crate::address::Family;
 use crate::sys;
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
 

@@ -9,9 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Random;
-use crate::model::{
-    Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest, with_scope,
-};
+use crate::address::with_scope;
+use crate::model::{Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest};
 use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_datagram, parse_reply};
 
 /// When a question that nobody answered is sent again, counted from the first time.

@@ -9,11 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Random;
-use crate::facts::{Neighbour, Network, is_link_local};
-use crate::model::{
-    Effects, Elapsed, Family, Lead, MdnsDatagram, Note, Origin, Output, earliest, with_port,
-    with_scope,
-};
+use crate::address::{Family, is_link_local, with_port, with_scope};
+use crate::facts::{Neighbour, Network};
+use crate::model::{Effects, Elapsed, Lead, MdnsDatagram, Note, Origin, Output, earliest};
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
 /// When the question goes out again, counted from the first time on that link: a record is not

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use crate::address::with_port;
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Lead, Origin, Output, with_port};
+use crate::model::{Effects, Elapsed, Lead, Origin, Output};
 
 /// When the table of neighbours is read, counted from the start of the method: at once, after
 /// multicast DNS has stirred it, and after the ping has, twice.

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use super::Random;
+use crate::address::with_port;
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Lead, Origin, Output, with_port};
+use crate::model::{Effects, Elapsed, Lead, Origin, Output};
 use crate::wire::icmp::{COOKIE_LENGTH, compose_request, parse_reply};
 
 /// How long answers are waited for; hosts on Wi-Fi that sleep take longest.

@@ -11,10 +11,7 @@ mod prefix;
 mod resolv_conf;
 
 pub use hosts::read_hosts;
-pub use network::{
-    Interface, Neighbour, Network, drain_changes, is_approachable, is_link_local, is_private,
-    read_network, watch_network,
-};
+pub use network::{Interface, Neighbour, Network, drain_changes, read_network, watch_network};
 pub use override_file::{Override, read_override};
 pub use prefix::Prefix;
 pub use resolv_conf::read_nameservers;
@@ -46,11 +43,6 @@ pub struct Previous {
     pub by_name: bool,
 }
 
-/// What is wrong with link-local IPv6: Nix up to 2.26 takes such an address with its zone, 2.34 does
-/// not, and a zone of stage 1 need not be there in stage 2.
-pub const LINK_LOCAL: &str =
-    "a link-local address, which Nix cannot use: give it an IPv4 or ULA address";
-
 /// Looks up an interface's index by its name.
 pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
@@ -75,12 +67,6 @@ pub fn read_previous(path: &str) -> Option<Previous> {
     let mut previous = None;
     for_each_line(path, &mut |line| previous = previous.or_else(|| line.parse().ok())).ok()?;
     previous.map(|address| Previous { address, by_name: false })
-}
-
-/// An address with its scope, as a socket address.
-#[must_use]
-pub fn socket_address((address, scope): (IpAddr, u32), port: u16) -> SocketAddr {
-    crate::model::with_scope(SocketAddr::new(address, port), scope)
 }
 
 #[cfg(test)]

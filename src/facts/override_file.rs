@@ -3,8 +3,7 @@
 use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr};
 
-use super::LINK_LOCAL;
-use crate::model::needs_zone;
+use crate::address::{LINK_LOCAL, needs_zone};
 use crate::sys;
 
 /// Bytes of an override; the longest sensible one has about sixty.

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::lines::for_each_line;
-use super::{IndexOf, parse_scoped, socket_address};
+use super::{IndexOf, parse_scoped};
+use crate::address::with_scope;
 use crate::wire::dns::DNS_PORT;
 
 /// Servers asked; others stop at three, which loses the one that knows.
@@ -57,10 +58,10 @@ fn parse_line(line: &str, index_of: IndexOf) -> Option<SocketAddr> {
     if words.next()? != "nameserver" {
         return None;
     }
-    let scoped = parse_scoped(words.next()?, index_of)?;
+    let (address, scope) = parse_scoped(words.next()?, index_of)?;
     // Unspecified means this host, as for other resolvers.
-    let scoped = if scoped.0.is_unspecified() { (LOCALHOST, 0) } else { scoped };
-    Some(socket_address(scoped, DNS_PORT))
+    let address = if address.is_unspecified() { LOCALHOST } else { address };
+    Some(with_scope(SocketAddr::new(address, DNS_PORT), scope))
 }
 
 #[cfg(test)]

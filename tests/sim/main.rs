@@ -18,8 +18,9 @@ mod world;
 
 use std::net::SocketAddr;
 
+use cache_resolver::address::with_scope;
 use cache_resolver::facts::{Known, Override, Previous};
-use cache_resolver::model::{Elapsed, Failure, Input, Note, Origin, Outcome, Output, with_scope};
+use cache_resolver::model::{Elapsed, Failure, Input, Note, Origin, Outcome, Output};
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use cache_resolver::address::{Family, is_private, needs_zone, with_scope};
 use cache_resolver::cli::{Command, Config, Environment, parse};
-use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous, is_private};
+use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous};
 use cache_resolver::model::Origin;
 use cache_resolver::model::{
-    Channel, Elapsed, Failure, Family, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
-    needs_zone, with_scope,
+    Channel, Elapsed, Failure, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
 };
 use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
