@@ -6,7 +6,6 @@ use std::ops::Add;
 use std::time::Duration;
 
 use crate::address::Family;
-use crate::discover::sweep::Probe;
 use crate::wire::arp::ArpRequest;
 
 /// Time since the program started, on the monotonic clock, in whole microseconds.
@@ -124,11 +123,34 @@ impl Origin {
         (self as u8) <= Self::Mdns as u8
     }
 
+    /// Who may be asked because of it. The user may name any address; of those that know the name any
+    /// private one is believed, of the others only hosts on our own links; and a sweep asks nobody
+    /// else anyhow but those that the user has named.
+    #[must_use]
+    pub const fn reach(self) -> Reach {
+        match self {
+            Self::Override | Self::Previous | Self::Hosts | Self::Sweep => Reach::Anywhere,
+            Self::Dns | Self::Mdns => Reach::Private,
+            Self::Gateway | Self::Neighbours | Self::Ping => Reach::OnLink,
+        }
+    }
+
     /// Whether the address came from another machine, which may lie about it.
     #[must_use]
     pub const fn is_hearsay(self) -> bool {
         matches!(self, Self::Dns | Self::Mdns)
     }
+}
+
+/// How far away a host may be to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Wherever it is.
+    Anywhere,
+    /// In a private network, or on our links.
+    Private,
+    /// On our links, in a private network.
+    OnLink,
 }
 
 /// A set of methods.
@@ -447,6 +469,15 @@ pub enum Note {
     Won(Origin),
     /// The time is up.
     BudgetSpent,
+}
+
+/// How an address is asked whether somebody is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// An ARP request through the packet socket; networks that are not on-link are connected to.
+    Arp,
+    /// A TCP connection.
+    Connect,
 }
 
 /// What a step of the search brings about.

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use crate::address::{Family, LINK_LOCAL};
 use crate::cli::Config;
-use crate::discover::sweep::Probe;
 use crate::log::Level;
-use crate::model::{Elapsed, Flaw, Note, Origin, Outcome, Verdict};
+use crate::model::{Elapsed, Flaw, Note, Origin, Outcome, Probe, Verdict};
 use crate::output::Files;
 
 /// Entries kept; a search that follows every lead of a liar has some two hundred.

@@ -8,7 +8,8 @@ use crate::discover::Discovery;
 use crate::facts::{Known, Neighbour, Network};
 use crate::frontier::Frontier;
 use crate::model::{
-    Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Note, Origin, Outcome, Output, Verdict,
+    Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Note, Origin, Outcome, Output, Reach,
+    Verdict,
 };
 use crate::verify::{Judged, Verify};
 use crate::wire::Malformed;
@@ -250,22 +251,17 @@ impl Search {
         }
     }
 
-    /// Whether a lead may be followed in the network as it is now. The user may name any address,
-    /// somebody who knows the name any private one, and the others only hosts on our own links; a
-    /// sweep asks nobody else anyhow but those that the user has named.
+    /// Whether a lead may be followed in the network as it is now.
     fn may_be_asked(&self, lead: &Lead) -> bool {
         let address = lead.remote.ip();
-        let is_on_link = self.network.is_on_link(address);
-        match lead.origin {
-            Origin::Override | Origin::Previous | Origin::Hosts | Origin::Sweep => true,
-            Origin::Dns | Origin::Mdns if address.is_loopback() => false,
-            Origin::Dns | Origin::Mdns if is_link_local(address) => {
-                is_on_link && !self.network.is_own(address)
-            }
-            Origin::Dns | Origin::Mdns => is_private(address) || is_on_link,
-            Origin::Gateway | Origin::Neighbours | Origin::Ping => {
-                is_approachable(address) && is_on_link && !self.network.is_own(address)
-            }
+        let is_others = || !self.network.is_own(address);
+        let is_on_link = || self.network.is_on_link(address);
+        match lead.origin.reach() {
+            Reach::Anywhere => true,
+            Reach::Private if address.is_loopback() => false,
+            Reach::Private if is_link_local(address) => is_on_link() && is_others(),
+            Reach::Private => is_private(address) || is_on_link(),
+            Reach::OnLink => is_approachable(address) && is_on_link() && is_others(),
         }
     }
 

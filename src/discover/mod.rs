@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::cli::Config;
 use crate::facts::{Known, Network};
 use crate::model::{
-    Channel, Effects, Elapsed, Input, Lead, Methods, Note, Origin, Output, earliest,
+    Channel, Effects, Elapsed, Input, Lead, Methods, Note, Origin, Output, Probe, earliest,
 };
 use crate::wire::Malformed;
 use crate::wire::dns::Name;
@@ -28,7 +28,7 @@ use dns::Dns;
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
-use sweep::{Probe, Sweep};
+use sweep::Sweep;
 
 /// The weak methods and when each may start, counted from when the network is up: sooner if all
 /// before it are finished. Each costs others more than the one before it.

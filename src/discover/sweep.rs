@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::facts::{Network, Prefix};
-use crate::model::{Effects, Elapsed, Lead, Note, Origin, Output};
+use crate::model::{Effects, Elapsed, Lead, Note, Origin, Output, Probe};
 use crate::wire::arp::{ArpRequest, compose_request, parse_reply};
 
 /// How long after the last probe an answer may come; hosts on Wi-Fi that sleep take longest.
@@ -52,15 +52,6 @@ pub struct Sweep {
     probe_at: Elapsed,
     /// When the last probe went out.
     sent_at: Elapsed,
-}
-
-/// How an address is asked whether somebody is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// An ARP request through the packet socket; networks that are not on-link are connected to.
-    Arp,
-    /// A TCP connection.
-    Connect,
 }
 
 /// One network, part of it swept.
