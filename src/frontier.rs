@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::address::needs_zone;
+use crate::address::{Family, needs_zone};
 use crate::model::{Flaw, Lead, Origin};
 
 /// Candidates kept of one origin that names the cache.
 const NAMED_CANDIDATES_MAX: usize = 128;
-/// Candidates kept that one machine names besides itself: a liar fills its own share and nobody
-/// else's, and an honest one has an IPv4 and an IPv6 address or two.
+/// Candidates of one family kept that one machine names besides itself: a liar fills its own share
+/// and nobody else's, and an honest one has an address or two.
 const OTHERS_PER_SPEAKER_MAX: usize = 4;
 /// Candidates kept of one weak origin: the hosts of four full /24 networks.
 const WEAK_CANDIDATES_MAX: usize = 1024;
@@ -66,7 +66,9 @@ impl Frontier {
         let max = if lead.origin.is_named() { NAMED_CANDIDATES_MAX } else { WEAK_CANDIDATES_MAX };
         let turn = if names_another(&lead) {
             let is_rival = |known: &&Candidate| {
-                known.lead.speaker == lead.speaker && names_another(&known.lead)
+                known.lead.speaker == lead.speaker
+                    && names_another(&known.lead)
+                    && Family::of(known.address()) == Family::of(lead.remote.ip())
             };
             1 + of_origin().filter(is_rival).count()
         } else {
@@ -106,10 +108,10 @@ impl Frontier {
         } else if candidate.lead.origin.is_named() && !tried.origin.is_named() {
             // Named meanwhile: it gets the time that the named have.
             State::Waiting
-        } else if wants_name {
-            State::RefusesAddress
         } else if flaw.is_silence() {
             State::NoAnswer(flaw)
+        } else if wants_name {
+            State::RefusesAddress
         } else {
             State::NotACache
         };
@@ -193,13 +195,16 @@ impl Candidate {
     fn confirm(&mut self, lead: Lead) -> bool {
         let is_named_now = lead.origin.is_named() && !self.lead.origin.is_named();
         self.lead.origin = self.lead.origin.min(lead.origin);
+        let gives_name = lead.has_name && !self.lead.has_name;
         self.lead.has_name |= lead.has_name;
         if !names_another(&lead) {
             // Whoever else has named it does not hold it back.
             (self.lead.speaker, self.turn) = (lead.speaker, 0);
         }
         self.state = match self.state {
-            State::RefusesAddress if self.lead.has_name => State::WaitingByName,
+            State::RefusesAddress | State::NoAnswer(Flaw::Broken) if gives_name => {
+                State::WaitingByName
+            }
             // A weak one has had little time, or waits for those that are named.
             _ if is_named_now && !self.is_open() => State::Waiting,
             _ => return false,

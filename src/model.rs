@@ -124,14 +124,14 @@ impl Origin {
     }
 
     /// Who may be asked because of it. The user may name any address; of those that know the name any
-    /// private one is believed, of the others only hosts on our own links; and a sweep asks nobody
+    /// private one is believed, of the others only hosts on our LANs; and a sweep asks nobody
     /// else anyhow but those that the user has named.
     #[must_use]
     pub const fn reach(self) -> Reach {
         match self {
             Self::Override | Self::Previous | Self::Hosts | Self::Sweep => Reach::Anywhere,
             Self::Dns | Self::Mdns => Reach::Private,
-            Self::Gateway | Self::Neighbours | Self::Ping => Reach::OnLink,
+            Self::Gateway | Self::Neighbours | Self::Ping => Reach::OnLan,
         }
     }
 
@@ -149,8 +149,8 @@ pub enum Reach {
     Anywhere,
     /// In a private network, or on our links.
     Private,
-    /// On our links, in a private network.
-    OnLink,
+    /// On a LAN of ours, in a private network.
+    OnLan,
 }
 
 /// A set of methods.
@@ -255,10 +255,10 @@ impl Flaw {
     }
 
     /// Whether a server that was called by its address may answer otherwise to its name: it refuses,
-    /// redirects, or shows what another virtual host of it has.
+    /// hangs up, redirects, or shows what another virtual host of it has.
     #[must_use]
     pub const fn may_want_name(self) -> bool {
-        matches!(self, Self::Status(_) | Self::NotCacheInfo | Self::OtherStore)
+        matches!(self, Self::Status(_) | Self::NotCacheInfo | Self::OtherStore | Self::Broken)
     }
 }
 

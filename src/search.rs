@@ -159,6 +159,8 @@ impl Search {
             self.up_since = Some(self.now);
             self.discovery.begin(self.now, self.came_up_late, &mut self.effects);
             self.effects.note(Note::NetworkUp(self.network.routable().count()));
+        } else if is_up && has_moved {
+            self.discovery.begin_again(self.now, &mut self.effects);
         }
         self.discovery.update(self.now, &self.network, &mut self.effects);
     }
@@ -169,12 +171,18 @@ impl Search {
         Some(self.up_since? + NAMED_HEAD_START)
     }
 
-    /// The rule of the choice: a named origin's cache wins at once, a weak one's when nobody who
-    /// names one is being asked for proof, and all of them have spoken or had time to.
+    /// The rule of the choice: a named origin's cache wins at once, a weak one's when no named
+    /// candidate is being asked, and all named methods are finished or have had time. When the named
+    /// cache has answered at an address that needs a zone, its other one may be found yet.
     fn choose(&self) -> Option<Found> {
-        let had_time = self.held_until().is_some_and(|at| at <= self.now);
+        let had_time = self.held_until().is_some_and(|at| at <= self.now)
+            || self.discovery.are_named_finished(self.now);
         let may_win = !self.frontier.awaits_named()
-            && (had_time || self.discovery.are_named_finished(self.now));
+            && if self.frontier.link_local_caches().any(|lead| lead.origin.is_named()) {
+                self.discovery.is_finished(self.now)
+            } else {
+                had_time
+            };
         self.winner.or(self.held.filter(|_| may_win))
     }
 
@@ -261,7 +269,9 @@ impl Search {
             Reach::Private if address.is_loopback() => false,
             Reach::Private if is_link_local(address) => is_on_link() && is_others(),
             Reach::Private => is_private(address) || is_on_link(),
-            Reach::OnLink => is_approachable(address) && is_on_link() && is_others(),
+            Reach::OnLan => {
+                is_approachable(address) && self.network.is_on_lan(address) && is_others()
+            }
         }
     }
 
@@ -277,12 +287,16 @@ impl Search {
     fn follow_same_hosts(&mut self) {
         for lead in self.frontier.link_local_caches() {
             let neighbours = &self.network.neighbours;
-            let known = neighbours.iter().find(|known| known.remote.ip() == lead.remote.ip());
+            // On another link the same link-local address is another host's.
+            let remote = with_port(lead.remote, 0);
+            let known = neighbours.iter().find(|known| known.remote == remote);
             let Some(known) = known.filter(|known| known.hardware_address.is_some()) else {
                 continue;
             };
             let is_same = |other: &&Neighbour| {
-                other.hardware_address == known.hardware_address && !needs_zone(other.remote.ip())
+                (other.interface, other.hardware_address)
+                    == (known.interface, known.hardware_address)
+                    && !needs_zone(other.remote.ip())
             };
             self.effects.leads.extend(neighbours.iter().filter(is_same).map(|other| Lead {
                 remote: with_port(other.remote, self.port),

@@ -11,6 +11,8 @@ use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 /// Time for one proof, connecting included: a lost SYN goes out again after one second (RFC 6298
 /// §2), and then there is another for the answer.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time to answer to its name for a server that has just answered to its address.
+const BY_NAME_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a host on our own link to accept a connection when nobody has said that there is one.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Streams that the candidates of one origin that names the cache may hold, so that none waits
@@ -89,6 +91,12 @@ impl Verify {
         let channel = self.next_channel;
         self.next_channel += 1;
         let port = lead.remote.port();
+        let timeout = match lead.origin {
+            Origin::Previous => PROOF_TIMEOUT,
+            _ if by_name => BY_NAME_TIMEOUT,
+            origin if origin.is_named() => PROOF_TIMEOUT,
+            _ => CONNECT_TIMEOUT,
+        };
         let host = if by_name { format!("{}:{port}", self.host) } else { host_header(lead.remote) };
         self.proofs.push(Proof {
             channel,
@@ -96,7 +104,7 @@ impl Verify {
             by_name,
             connected: false,
             received: Vec::new(),
-            deadline_at: now + if lead.origin.is_named() { PROOF_TIMEOUT } else { CONNECT_TIMEOUT },
+            deadline_at: now + timeout,
         });
         effects.output(Output::OpenStream {
             channel: Channel::Verify(channel),

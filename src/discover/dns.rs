@@ -72,7 +72,8 @@ struct Question {
 enum State {
     /// Nothing heard.
     Waiting,
-    /// The server cannot be asked: nobody listens or no route. It may be about to start.
+    /// The server cannot be asked yet: nobody listens, no route, or a forwarder on this host that has
+    /// nobody to ask. It may be about to start.
     Unreachable,
     /// The server knows nothing, or does not do its work.
     Denied,
@@ -121,6 +122,13 @@ impl Dns {
     pub fn begin_anew(&mut self, now: Elapsed, effects: &mut Effects) {
         self.begun_at = Some(now);
         self.begin(now, effects, &|question| question.state != State::Answered);
+    }
+
+    /// The network has changed: a server that had nothing to say may have now.
+    pub fn begin_again(&mut self, now: Elapsed, effects: &mut Effects) {
+        self.begin(now, effects, &|question| {
+            matches!(question.state, State::Denied | State::Unreachable)
+        });
     }
 
     /// Asks the questions that are due as if for the first time.
@@ -209,7 +217,9 @@ impl Dns {
                 self.open(index, effects);
             }
             Reply::Nothing | Reply::Truncated => {
-                question.state = State::Denied;
+                // A forwarder on this host may just not know yet whom to ask.
+                let is_forwarder = question.server.ip().is_loopback();
+                question.state = if is_forwarder { State::Unreachable } else { State::Denied };
                 effects.note(Note::ServerDenied(question.server));
             }
         }

@@ -123,7 +123,10 @@ impl Mdns {
     /// that in.
     pub fn ask_neighbours(&mut self, network: &Network, effects: &mut Effects) {
         for Neighbour { remote, interface, .. } in &network.neighbours {
-            if self.asked.len() < NEIGHBOURS_MAX && !self.asked.contains(remote) {
+            if self.asked.len() < NEIGHBOURS_MAX
+                && network.is_on_lan(remote.ip())
+                && !self.asked.contains(remote)
+            {
                 self.asked.push(*remote);
                 let host = with_port(*remote, MDNS_PORT);
                 let question = self.question();

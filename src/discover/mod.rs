@@ -141,6 +141,14 @@ impl Discovery {
         }
     }
 
+    /// The network has changed while it was up: who could not say anything before may say it now,
+    /// within the same schedule.
+    pub fn begin_again(&mut self, now: Elapsed, effects: &mut Effects) {
+        if self.methods.contains(Origin::Dns) {
+            self.dns.begin_again(now, effects);
+        }
+    }
+
     /// Gives all that have begun the network as it is now.
     pub fn update(&mut self, now: Elapsed, network: &Network, effects: &mut Effects) {
         if self.methods.contains(Origin::Dns) {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::lines::for_each_line;
+use super::parse_host;
 
 /// Addresses taken for the one name we look for.
 const ADDRESSES_MAX: usize = 16;
@@ -30,7 +31,7 @@ fn parse_line(line: &str, name: &str) -> Option<IpAddr> {
     let address = words.next()?;
     words
         .any(|word| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name))
-        .then(|| address.parse().ok())?
+        .then(|| parse_host(address))?
 }
 
 #[cfg(test)]
@@ -42,8 +43,11 @@ mod tests {
         let found = |line| parse_line(line, "waterbug.lan").map(|address| address.to_string());
         assert_eq!(found("10.0.0.5 waterbug.lan").as_deref(), Some("10.0.0.5"));
         assert_eq!(found("\tfd00::5\tother Waterbug.LAN. # x").as_deref(), Some("fd00::5"));
+        assert_eq!(found("::ffff:10.0.0.5 waterbug.lan").as_deref(), Some("10.0.0.5"));
         for none in [
             "",
+            "0.0.0.0 waterbug.lan",
+            ":: waterbug.lan",
             "# 10.0.0.5 waterbug.lan",
             "10.0.0.5 other # waterbug.lan",
             "10.0.0.5 waterbug.lan.example",

@@ -16,7 +16,7 @@ pub use override_file::{Override, read_override};
 pub use prefix::Prefix;
 pub use resolv_conf::read_nameservers;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lines::for_each_line;
 
@@ -46,6 +46,16 @@ pub struct Previous {
 /// Looks up an interface's index by its name.
 pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
+/// The address of a host that one can connect to, an IPv4 one in IPv6 clothes (RFC 4291 §2.5.5.2) as
+/// what it is.
+fn parse_host(text: &str) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok()?.to_canonical();
+    let is_nobody = address.is_unspecified()
+        || address.is_multicast()
+        || address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    (!is_nobody).then_some(address)
+}
+
 /// An address with an optional `%zone`, the name or the index of an interface (RFC 4007 §11).
 ///
 /// `None` when it is not an address, or its zone is not an interface here.
@@ -65,7 +75,7 @@ pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
 #[must_use]
 pub fn read_previous(path: &str) -> Option<Previous> {
     let mut previous = None;
-    for_each_line(path, &mut |line| previous = previous.or_else(|| line.parse().ok())).ok()?;
+    for_each_line(path, &mut |line| previous = previous.or_else(|| parse_host(line))).ok()?;
     previous.map(|address| Previous { address, by_name: false })
 }
 

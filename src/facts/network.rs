@@ -361,12 +361,27 @@ impl Network {
         interfaces.any(|interface| interface.addresses.iter().any(|(own, _)| *own == address))
     }
 
-    /// Whether `address` shares a link with one of ours.
+    /// Whether `address` shares a link with one of ours. A gateway does, whatever our prefix is: hosts
+    /// of a routed network have a /32.
     #[must_use]
     pub fn is_on_link(&self, address: IpAddr) -> bool {
-        self.interfaces
-            .iter()
-            .any(|interface| interface.is_running() && interface.is_on_link(address))
+        self.is_gateway(address)
+            || self
+                .interfaces
+                .iter()
+                .any(|interface| interface.is_running() && interface.is_on_link(address))
+    }
+
+    /// The same for the links that are LANs: no tunnel, no containers.
+    #[must_use]
+    pub fn is_on_lan(&self, address: IpAddr) -> bool {
+        self.is_gateway(address)
+            || self.lan_interfaces().any(|interface| interface.is_on_link(address))
+    }
+
+    /// Whether `address` is the next hop of a default route.
+    fn is_gateway(&self, address: IpAddr) -> bool {
+        self.gateways.iter().any(|gateway| gateway.ip() == address)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The user's own word on where the cache is.
 
 use std::io::{ErrorKind, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::parse_host;
 use crate::address::{LINK_LOCAL, needs_zone};
 use crate::sys;
 
@@ -120,10 +121,10 @@ fn parse_override(content: &[u8], port: u16) -> Option<Override> {
         Some((address, zone)) => (address, Some(zone)),
         None => (address, None),
     };
-    let address: IpAddr = address.parse().ok()?;
+    let address = parse_host(address)?;
     let is_misplaced =
         word.starts_with('[') && address.is_ipv4() || zone.is_some() && !needs_zone(address);
-    if is_misplaced || !is_connectable(address) {
+    if is_misplaced {
         return None;
     }
     Some(Override::At(SocketAddr::new(address, port)))
@@ -133,13 +134,6 @@ fn parse_override(content: &[u8], port: u16) -> Option<Override> {
 fn parse_port(text: &str) -> Option<u16> {
     let port = text.parse().ok().filter(|port| *port != 0)?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
-}
-
-/// Whether a TCP connection to `address` makes sense at all.
-fn is_connectable(address: IpAddr) -> bool {
-    !address.is_unspecified()
-        && !address.is_multicast()
-        && address != IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }
 
 #[cfg(test)]

@@ -696,6 +696,18 @@ fn a_forwarder_that_had_nobody_to_ask_is_asked_again() {
 }
 
 #[test]
+fn a_forwarder_that_learns_late_whom_to_ask_is_asked_again() {
+    let mut world = World::new(5);
+    world.options = NAMED;
+    let local = "127.0.0.1:53".parse().unwrap();
+    let forwarder = Server::RefusesUntil(millis(600), vec![cache().ip()]);
+    world.servers = vec![(local, forwarder, Elapsed::from_micros(50))];
+    world.hosts = vec![(cache(), Host::Cache, millis(1))];
+    let end = run(&mut world, "late forwarder");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+}
+
+#[test]
 fn names_that_lead_to_nobody() {
     for lie in ["127.0.0.1", "169.254.3.4"] {
         let mut world = with_server(Server::Answers(vec![lie.parse().unwrap()]));
@@ -709,10 +721,49 @@ fn names_that_lead_to_nobody() {
 fn weak_leads_stay_on_our_links() {
     let mut world = World::new(5);
     world.options = "--methods gateway,neighbours,ping";
-    world.gateways = vec!["10.99.0.1:0".parse().unwrap(), "10.0.0.99:0".parse().unwrap()];
+    world.gateways = vec!["10.0.0.99:0".parse().unwrap()];
     world.pinged = vec![[10, 99, 0, 2].into(), [192, 168, 7, 3].into(), [10, 0, 0, 99].into()];
     run(&mut world, "off-link");
     assert_eq!(world.probed, [] as [std::net::IpAddr; 0]);
+}
+
+/// A routed network: our prefix is a /32, and the gateway is on-link all the same.
+#[test]
+fn the_gateway_of_a_host_with_a_prefix_of_its_own() {
+    let (mut world, cache) = nameless("--methods gateway,neighbours", 2);
+    world.links[0].1 = 32;
+    world.gateways = vec![SocketAddr::new(cache.ip(), 0)];
+    let end = run(&mut world, "routed");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
+}
+
+/// On another link the same link-local address is another host's.
+#[test]
+fn a_link_local_address_is_of_its_link() {
+    let mut world = World::new(1);
+    (world.options, world.has_link_local) = ("--methods mdns", true);
+    world.links.push(([192, 168, 7, 9].into(), 24, LinkKind::Hardware));
+    let elsewhere = SocketAddr::from(([192, 168, 7, 141], 9999));
+    world.hosts =
+        vec![(link_local(141), Host::Cache, millis(1)), (elsewhere, Host::Cache, millis(1))];
+    world.responders = vec![responder(141, vec![link_local(141).ip()])];
+    world.neighbours_elsewhere = vec![link_local(141).ip(), elsewhere.ip()];
+    assert_eq!(run(&mut world, "another link").outcome, Outcome::NotFound);
+}
+
+/// The name leads to a link-local address: a weak cache elsewhere waits for that host's other one.
+#[test]
+fn a_named_cache_with_a_zone_holds_a_weak_one_up() {
+    let (mut world, gateway) = nameless("--methods mdns,gateway,ping", 2);
+    world.has_link_local = true;
+    world.gateways = vec![SocketAddr::new(gateway.ip(), 0)];
+    world.hosts.push((link_local(141), Host::Cache, millis(1)));
+    world.hosts.push((cache(), Host::Cache, millis(1)));
+    world.responders = vec![responder(141, vec![link_local(141).ip()])];
+    world.neighbours = vec![link_local(141).ip()];
+    let end = run(&mut world, "a weak one elsewhere");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == gateway), "{end:?}");
+    assert!(end.at > millis(900), "everybody had their time: {end:?}");
 }
 
 #[test]

@@ -188,6 +188,8 @@ pub struct World {
     /// When a router advertisement brings the gateways.
     pub gateways_at: Elapsed,
     pub neighbours: Vec<IpAddr>,
+    /// The same on our second link.
+    pub neighbours_elsewhere: Vec<IpAddr>,
     /// Hosts that answer ARP and nothing else.
     pub mute: Vec<IpAddr>,
     /// Hosts that answer pings.
@@ -223,6 +225,7 @@ impl World {
             gateways: Vec::new(),
             gateways_at: Elapsed::START,
             neighbours: Vec::new(),
+            neighbours_elsewhere: Vec::new(),
             mute: Vec::new(),
             pinged: Vec::new(),
             probed: Vec::new(),
@@ -457,14 +460,16 @@ impl World {
         });
         let has_gateways = is_up && self.gateways_at <= now;
         let of_lan = |neighbour: &&IpAddr| is_up && on_link(**neighbour);
-        let neighbours = self.neighbours.iter().filter(of_lan);
+        let neighbours = self.neighbours.iter().filter(of_lan).map(|address| (address, 2));
+        let elsewhere = self.neighbours_elsewhere.iter().map(|address| (address, 3));
         Network {
             interfaces: interfaces.collect(),
             gateways: if has_gateways { self.gateways.clone() } else { Vec::new() },
             neighbours: neighbours
-                .map(|address| Neighbour {
-                    remote: with_scope(SocketAddr::new(*address, 0), 2),
-                    interface: 2,
+                .chain(elsewhere)
+                .map(|(address, interface)| Neighbour {
+                    remote: with_scope(SocketAddr::new(*address, 0), interface),
+                    interface,
                     hardware_address: Some([2, 0, 0, 0, 0, last_byte(*address)]),
                 })
                 .collect(),
@@ -731,6 +736,8 @@ impl Run<'_> {
             }),
             IpAddr::V6(v6) => v6.is_unicast_link_local(),
         };
+        // The kernel takes no gateway that is not on-link.
+        let is_near = is_near || world.gateways.iter().any(|gateway| gateway.ip() == address);
         let mut servers = world.servers.iter().chain(&world.guessed);
         let is_named = servers.any(|(_, server, _)| server.gives().contains(&address))
             || world.responders.iter().any(|responder| responder.answers.contains(&address));
