@@ -9,11 +9,11 @@
 //!        │  └─▶ facts  (resolv.conf, hosts, overrides, links, routes, neighbours)
 //!        │ Input, Elapsed ▼      ▲ Output
 //!      search       (pure: budget, ranking, choice)
-//!        ├─▶ discover {known dns mdns nearby ping sweep} ──Lead──▶ frontier
-//!        │                                       Candidate │
-//!        └─▶ verify ◀──────────────────────────────────────┘
+//!        ├─▶ discover: Discovery {known dns mdns nearby ping sweep} ──Lead──▶ frontier
+//!        │                                                         Candidate │
+//!        └─▶ verify ◀────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
-//!      discover, verify ─▶ wire {dns http cache_info arp icmp ip netlink}
+//!      all of it: model ─▶ facts ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address
 //! ```
 //!
 //! Data moves one way: facts → leads → candidates → verdicts → outcome. Everything below the event
