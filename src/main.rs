@@ -1,22 +1,23 @@
 //! Takes the start of the clock, reads the command line, runs the search, writes the files; with
 //! `--watch` again and again.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
+use std::os::fd::{AsRawFd, RawFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use cache_resolver::cli::{self, Command, Config, Environment, Report};
 use cache_resolver::event_loop::{Clock, EventLoop, StillOpen};
 use cache_resolver::facts::{
-    Known, Network, Previous, read_hosts, read_nameservers, read_override, read_previous,
+    Known, Previous, read_hosts, read_nameservers, read_override, read_previous,
 };
 use cache_resolver::log::{Level, Log, Sink};
 use cache_resolver::model::{Elapsed, Found, Methods, Origin, Outcome};
-use cache_resolver::output::{self, Files};
+use cache_resolver::output::{self, Files, Kind};
 use cache_resolver::report::{self, Timeline};
 use cache_resolver::search::Search;
 use cache_resolver::sys;
-use cache_resolver::watch::{self, Reason};
+use cache_resolver::watch::{Ask, Watcher};
 
 /// Memory for the one thread there is.
 #[global_allocator]
@@ -26,8 +27,6 @@ static ALLOCATOR: sys::Allocator = unsafe { sys::Allocator::new() };
 
 /// The hosts file, hosts(5).
 const HOSTS: &str = "/etc/hosts";
-/// Time for a lock that another run holds when we were asked to stop within 50 ms.
-const STOP_TIMEOUT: Duration = Duration::from_millis(30);
 
 /// Exit statuses: the contract with systemd units and scripts.
 mod status {
@@ -40,6 +39,9 @@ mod status {
 }
 
 fn main() -> ExitCode {
+    // From here on a signal ends nothing by itself.
+    let signals = sys::stop_signals();
+    let signals = signals.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     let clock = Clock::start();
     sys::let_all_read();
     let environment = Environment {
@@ -50,14 +52,14 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &environment) {
         Ok(Command::Run(mut config)) => {
             let log = Log::new(sink(), config.verbosity);
-            Run { config: &mut config, log, previous: None, standing: None }.run(clock)
+            Run { config: &mut config, log, signals, previous: None, standing: None }.run(clock)
         }
         Ok(Command::Help) => {
-            print(cli::HELP);
+            sys::print(cli::HELP, signals);
             ExitCode::SUCCESS
         }
         Ok(Command::Version) => {
-            print(concat!("cache-resolver ", env!("CARGO_PKG_VERSION"), "\n"));
+            sys::print(concat!("cache-resolver ", env!("CARGO_PKG_VERSION"), "\n"), signals);
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -74,6 +76,8 @@ struct Run<'a> {
     config: &'a mut Config,
     /// Where problems and results are told.
     log: Log,
+    /// Readable when we are to stop.
+    signals: RawFd,
     /// Where the cache was last found.
     previous: Option<Previous>,
     /// The files of the decision that stands.
@@ -92,62 +96,64 @@ struct Ended {
     _open: Option<StillOpen>,
 }
 
+/// How writing the files has ended.
+enum Written {
+    /// They are up to date.
+    InTime,
+    /// They could not be written.
+    No,
+    /// A signal came while another run held the lock.
+    Stopped,
+}
+
 impl Run<'_> {
     /// Searches, writes and reports once; with `--watch` it stays.
     fn run(mut self, clock: Clock) -> ExitCode {
-        let place = if self.config.watch { watch::read_place() } else { Network::default() };
+        let watcher = self.config.watch.then(|| Watcher::new(self.signals));
         let ended = self.search(self.config.methods, clock);
         let outcome = ended.outcome;
-        let is_written = self.decide(&ended);
+        let is_written = self.decide(outcome, &ended);
         drop(ended);
-        match outcome {
+        match (outcome, watcher) {
             _ if !is_written => ExitCode::from(status::NOT_WRITTEN),
-            Outcome::Interrupted => ExitCode::SUCCESS,
-            _ if self.config.watch => self.watch(place),
-            Outcome::NoNetwork => ExitCode::from(status::NO_NETWORK),
-            Outcome::Found(_) | Outcome::NotFound => ExitCode::SUCCESS,
+            (Outcome::Interrupted, _) => ExitCode::SUCCESS,
+            _ if self.is_stopped(Duration::ZERO) => ExitCode::SUCCESS,
+            (outcome, Some(mut watcher)) => {
+                watcher.handle_answer(matches!(outcome, Outcome::Found(_)));
+                self.watch(watcher)
+            }
+            (Outcome::NoNetwork, None) => ExitCode::from(status::NO_NETWORK),
+            (Outcome::Found(_) | Outcome::NotFound, None) => ExitCode::SUCCESS,
         }
     }
 
-    /// Decides anew whenever the network is no longer `place`, or the cache no longer answers. A
-    /// cache that has stopped answering is asked again until the network changes.
-    fn watch(mut self, mut place: Network) -> ExitCode {
-        let mut was_found_here = self.is_found();
+    /// Decides anew whenever the watcher says so.
+    fn watch(mut self, mut watcher: Watcher) -> ExitCode {
         loop {
-            let ended = match watch::wait(&place, was_found_here) {
-                Ok(Reason::Stop) => return ExitCode::SUCCESS,
-                Ok(Reason::Moved(to)) => {
-                    place = to;
-                    was_found_here = false;
-                    self.search(self.config.later_methods, Clock::start())
-                }
-                Ok(Reason::CheckDue) => {
-                    let only_previous = Methods::NONE.with(Origin::Previous);
-                    let check = self.search(only_previous, Clock::start());
-                    match check.outcome {
-                        Outcome::Found(_) | Outcome::Interrupted => check,
-                        _ if !self.is_found() => continue,
-                        _ => self.search(self.config.later_methods, Clock::start()),
-                    }
-                }
+            let ask = match watcher.wait() {
+                Ok(None) => return ExitCode::SUCCESS,
+                Ok(Some(ask)) => ask,
                 Err(error) => {
                     self.log.write(Level::Error, &format!("cannot wait for changes: {error}"));
                     return ExitCode::from(status::NOT_WRITTEN);
                 }
             };
+            let methods = match ask {
+                Ask::Previous => Methods::NONE.with(Origin::Previous),
+                Ask::Named => self.config.later_methods.named(),
+                Ask::All => self.config.later_methods,
+            };
+            let ended = self.search(methods, Clock::start());
             if ended.outcome == Outcome::Interrupted {
                 return ExitCode::SUCCESS;
             }
-            if !self.decide(&ended) {
+            let is_found = matches!(ended.outcome, Outcome::Found(_));
+            watcher.handle_answer(is_found);
+            // That one cache does not answer decides nothing.
+            if (is_found || ask != Ask::Previous) && !self.decide(ended.outcome, &ended) {
                 return ExitCode::from(status::NOT_WRITTEN);
             }
-            was_found_here |= self.is_found();
         }
-    }
-
-    /// Whether the standing decision is for a cache.
-    fn is_found(&self) -> bool {
-        self.standing.as_ref().is_some_and(|files| files.address.is_some())
     }
 
     /// Searches with `methods`.
@@ -176,52 +182,69 @@ impl Run<'_> {
         Ended { outcome, clock, timeline, _open: open }
     }
 
+    /// Whether we are asked to stop, within so much time.
+    fn is_stopped(&self, within: Duration) -> bool {
+        sys::is_readable(self.signals, within)
+    }
+
     /// Brings the files up to date, and tells what is new about it; false where they could not be
     /// written.
-    fn decide(&mut self, Ended { outcome, clock, timeline, .. }: &Ended) -> bool {
-        let ended = clock.now();
-        let files = output::render(self.config, *outcome);
+    fn decide(&mut self, outcome: Outcome, ended: &Ended) -> bool {
+        let ended_at = ended.clock.now();
+        let mut summary = report::summarise(outcome, ended_at);
+        let mut files = output::render(self.config, outcome);
+        let stands = outcome == Outcome::Interrupted && !self.config.dry_run;
+        let directory = self.config.output_dir.as_deref().filter(|_| stands);
+        let stands = directory.and_then(output::read_decision);
+        let is_settled = self.config.dry_run || stands.is_some();
+        if let Some(nix_conf) = stands {
+            summary += ": nix.conf stays as it is";
+            files = Files { nix_conf, address: None };
+        }
         let is_new = self.standing.as_ref() != Some(&files);
         if is_new {
-            self.log.write(Level::Notice, &report::summarise(*outcome, ended));
+            self.log.write(Level::Notice, &summary);
         }
-        let is_written = self.config.dry_run || self.write(*outcome, &files, *clock, is_new);
+        let is_written = is_settled
+            || match self.write(outcome, &files, ended.clock, is_new) {
+                Written::InTime => true,
+                Written::No => false,
+                Written::Stopped => return self.decide(Outcome::Interrupted, ended),
+            };
         if is_new {
-            self.print_report(timeline, ended, *outcome, &files);
+            self.print_report(&ended.timeline, ended_at, outcome, &files);
         }
         self.standing = Some(files);
         is_written
     }
 
-    /// Writes the files and, if they are new, says so; false if that failed.
-    fn write(&mut self, outcome: Outcome, files: &Files, clock: Clock, is_new: bool) -> bool {
-        let give_up_at = match outcome {
-            Outcome::Interrupted => clock.now() + STOP_TIMEOUT,
-            _ => Elapsed::START + self.config.budget,
-        };
-        let mut wait = |interval| {
-            std::thread::sleep(interval);
-            clock.now() < give_up_at
-        };
+    /// Writes the files and, if they are new, says so.
+    fn write(&mut self, outcome: Outcome, files: &Files, clock: Clock, is_new: bool) -> Written {
+        let give_up_at = Elapsed::START + self.config.budget;
+        let is_interrupted = outcome == Outcome::Interrupted;
+        let mut wait =
+            |interval| !is_interrupted && !self.is_stopped(interval) && clock.now() < give_up_at;
         let Some(directory) = &self.config.output_dir else {
             self.log.write(
                 Level::Error,
                 "nowhere to write: $XDG_RUNTIME_DIR is not set; name a place with --output-dir",
             );
             self.show(files);
-            return false;
+            return Written::No;
         };
-        match output::replace(directory, self.config.short_name(), files, &mut wait) {
+        let kind = if is_interrupted { Kind::Fallback } else { Kind::Decision };
+        match output::replace(directory, self.config.short_name(), files, kind, &mut wait) {
             Ok(()) if is_new => {
                 let path = output::nix_conf_path(directory);
                 self.log.write(Level::Info, &format!("{path} is up to date"));
                 self.show(files);
-                true
+                Written::InTime
             }
-            Ok(()) => true,
+            Ok(()) => Written::InTime,
+            Err(error) if error.is_locked() && self.is_stopped(Duration::ZERO) => Written::Stopped,
             Err(error) => {
                 self.log.write(Level::Error, &error.message());
-                false
+                Written::No
             }
         }
     }
@@ -240,7 +263,8 @@ impl Run<'_> {
     fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
         let config = &self.config;
         if config.report == Report::Json {
-            return print(&timeline.render_json(ended, outcome, config, files));
+            let json = timeline.render_json(ended, outcome, config, files);
+            return sys::print(&json, self.signals);
         }
         let mut text = String::new();
         if config.report == Report::Text {
@@ -253,7 +277,7 @@ impl Run<'_> {
         if config.dry_run {
             text += &files.nix_conf;
         }
-        print(&text);
+        sys::print(&text, self.signals);
     }
 }
 
@@ -270,12 +294,6 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
     });
     let hosts = read_hosts(HOSTS, &config.host);
     Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }
-}
-
-/// Prints to standard output; a closed one is the reader's choice.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let _ = std::io::stdout().flush();
 }
 
 /// What standard error leads to.

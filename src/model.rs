@@ -179,6 +179,13 @@ impl Methods {
         Self(self.0 & !(1 << method as u16))
     }
 
+    /// Those of the set that know the cache by its name.
+    #[must_use]
+    pub fn named(self) -> Self {
+        let is_here = |method: &Origin| method.is_named() && self.contains(*method);
+        Origin::METHODS.into_iter().filter(is_here).fold(Self::NONE, Self::with)
+    }
+
     /// Whether `method` is in the set.
     #[must_use]
     pub const fn contains(self, method: Origin) -> bool {

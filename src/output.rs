@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::time::Duration;
 
 use crate::cli::Config;
@@ -14,8 +14,15 @@ use crate::sys;
 const FILE_MODE: u32 = 0o644;
 /// Who may look into their directory.
 const DIRECTORY_MODE: u32 = 0o755;
+/// Who may open the lock, and so hold it: only we.
+const LOCK_MODE: u32 = 0o600;
 /// How often a lock held by another run is tried again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+/// Lock files taken in hand at most. Runs that end at the same time each remove theirs; somebody who
+/// removes all of them, too, only has us go on without.
+const LOCK_FILES_MAX: u32 = 1000;
+/// Bytes read of a decision that stands.
+const DECISION_MAX: u64 = 64 * 1024;
 
 /// nix.conf lines that keep a cache which dies, hangs or is left behind from stalling Nix.
 ///
@@ -123,12 +130,22 @@ pub fn address_path(directory: &str, short_name: &str) -> String {
     [directory, "/", short_name, "-ip"].concat()
 }
 
+/// What the files are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A decision, which takes the place of any other.
+    Decision,
+    /// What is left where no decision stands.
+    Fallback,
+}
+
 /// Puts the files into `directory`, which is made where it is missing. Their modes are subject to
 /// the umask (see [`let_all_read`](crate::sys::let_all_read)).
 ///
-/// Each file is replaced in one step and left alone if it is right already. A lock on the
-/// directory keeps the pair together when two runs end at the same time; `wait` sleeps for the
-/// time given, or says that there is no time left.
+/// Each file is replaced in one step and left alone if it is right already. A lock keeps the pair
+/// together when two runs end at the same time; `wait` sleeps for the time given, or says that there
+/// is no time left. A fallback needs no lock: whoever holds it is about to write a decision, and until
+/// then there is our nix.conf.
 ///
 /// # Errors
 /// The first thing that went wrong; the other file is still brought up to date.
@@ -136,20 +153,42 @@ pub fn replace(
     directory: &str,
     short_name: &str,
     files: &Files,
+    kind: Kind,
     wait: &mut dyn FnMut(Duration) -> bool,
 ) -> Result<(), WriteError> {
     let failed = |error| WriteError { path: directory.to_owned(), error };
     create_directory(directory).map_err(failed)?;
-    let _lock = lock(directory, wait).map_err(failed)?;
+    let nix_conf = nix_conf_path(directory);
+    let lock = match lock(directory, wait) {
+        Err(error) if kind == Kind::Decision => return Err(failed(error)),
+        lock => lock.ok().flatten(),
+    };
+    let is_locked = lock.is_some();
+    if kind == Kind::Fallback && (!is_locked || read_decision(directory).is_some()) {
+        return match add_file(&nix_conf, &files.nix_conf) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(WriteError { path: nix_conf, error })
+            }
+            _ => Ok(()),
+        };
+    }
     let path = address_path(directory, short_name);
     let address = match &files.address {
-        Some(address) => replace_file(&path, address),
+        Some(address) => replace_file(&path, address, is_locked),
         None => remove_file(&path),
     };
-    let nix_conf = nix_conf_path(directory);
-    replace_file(&nix_conf, &files.nix_conf)
+    replace_file(&nix_conf, &files.nix_conf, is_locked)
         .map_err(|error| WriteError { path: nix_conf, error })?;
     address.map_err(|error| WriteError { path, error })
+}
+
+/// nix.conf as it is in `directory`, if there is one: the decision that stands.
+#[must_use]
+pub fn read_decision(directory: &str) -> Option<String> {
+    let path = nix_conf_path(directory);
+    fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    // Whatever is in it, it stands.
+    Some(read_file(&path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
 }
 
 /// Makes the directory and those above it.
@@ -168,17 +207,61 @@ fn create_directory(directory: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Locks the directory itself, so that no lock file is left behind.
-fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<File> {
-    let file = sys::open(directory)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
-            Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => return Err(error),
+/// A lock that is held; its file goes with it.
+struct Lock {
+    /// Where the file is.
+    path: String,
+    /// The file, locked (flock(2)).
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the lock is given up: whoever gets it then sees that its file is gone.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks a file of ours in the directory, which nobody else may open: whoever may open a file, to read
+/// it, may hold a lock on it. `None` where there cannot be such a file, since the directory is not ours
+/// to write to, or somebody else's file stands there and cannot be removed: then we go on without.
+fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<Option<Lock>> {
+    let path = [directory, "/.lock"].concat();
+    for _ in 0..LOCK_FILES_MAX {
+        let file = match sys::create(&path, LOCK_MODE) {
+            Ok(file) => file,
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Ok(None),
+            Err(_) => match sys::open_to_lock(&path) {
+                Ok(file) if is_ours(&file) => file,
+                // Another run has just removed it.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                _ if fs::remove_file(&path).is_ok() => continue,
+                _ => return Ok(None),
+            },
+        };
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
+                Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(_)) => return Ok(None),
+            }
+        }
+        if file.metadata().is_ok_and(|metadata| metadata.nlink() == 1) {
+            return Ok(Some(Lock { path, _file: file }));
         }
     }
+    Ok(None)
+}
+
+/// Whether nobody but us can have opened the file, under this name or another.
+fn is_ours(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| {
+        metadata.is_file()
+            && metadata.uid() == sys::effective_user()
+            && metadata.mode() & 0o7777 == LOCK_MODE
+            && metadata.nlink() <= 1
+    })
 }
 
 /// Removes a file that may not be there.
@@ -191,48 +274,70 @@ fn remove_file(path: &str) -> io::Result<()> {
 
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
 /// boot after a power cut. A symbolic link in its place is replaced, not followed.
-fn replace_file(path: &str, content: &str) -> io::Result<()> {
+fn replace_file(path: &str, content: &str, is_locked: bool) -> io::Result<()> {
     if is_right(path, content) {
         return Ok(());
     }
-    let temporary = [path, ".new"].concat();
-    let written = write_file(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
+    let temporary = write_temporary(path, content, is_locked)?;
+    let replaced = fs::rename(&temporary, path);
+    if replaced.is_err() {
         // The first error is the one to tell.
         let _ = fs::remove_file(&temporary);
     }
-    written
+    replaced
 }
 
-/// Whether the file is there just as it should be.
+/// Adds a file in one step where there is none.
+fn add_file(path: &str, content: &str) -> io::Result<()> {
+    let temporary = write_temporary(path, content, false)?;
+    let added = fs::hard_link(&temporary, path);
+    let _ = fs::remove_file(&temporary);
+    added
+}
+
+/// Whether the file is there just as it should be, and nobody can change it but those who can replace
+/// it anyway: we, root, the owner of the directory.
 fn is_right(path: &str, content: &str) -> bool {
+    let directory = path.rsplit_once('/').map_or(".", |(directory, _)| directory);
     fs::symlink_metadata(path).is_ok_and(|metadata| {
         metadata.is_file()
-            && metadata.permissions().mode() & 0o7777 == FILE_MODE
+            && metadata.mode() & 0o7777 == FILE_MODE
             && metadata.len() == content.len() as u64
+            && ([0, sys::effective_user()].contains(&metadata.uid())
+                || fs::metadata(directory).is_ok_and(|parent| parent.uid() == metadata.uid()))
     }) && read_file(path).is_ok_and(|bytes| bytes == content.as_bytes())
 }
 
 /// The content of a file.
 fn read_file(path: &str) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    sys::open(path)?.read_to_end(&mut content)?;
+    sys::open(path)?.take(DECISION_MAX).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Writes a new file and brings it to the disk.
-fn write_file(path: &str, content: &str) -> io::Result<()> {
-    let create = || sys::create(path, FILE_MODE);
-    let mut file = match create() {
-        // The directory's lock is ours, so this was left by a run that died.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            create()?
+/// Writes a new file beside the one at `path` and brings it to the disk: its own path.
+fn write_temporary(path: &str, content: &str, is_locked: bool) -> io::Result<String> {
+    let (temporary, mut file) = create_temporary(path, is_locked)?;
+    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map(|()| temporary)
+}
+
+/// Makes a new file. Who has the lock knows its name, and removes what a run that died left there;
+/// without the lock, or where another user's file stands in the way, it gets a name that nobody knows.
+fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
+    if is_locked {
+        let temporary = [path, ".new"].concat();
+        let _ = fs::remove_file(&temporary);
+        match sys::create(&temporary, FILE_MODE) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            result => return result.map(|file| (temporary, file)),
         }
-        result => result?,
-    };
-    file.write_all(content.as_bytes())?;
-    file.sync_all()
+    }
+    let temporary = [path, ".", &sys::random_seed().to_string()].concat();
+    sys::create(&temporary, FILE_MODE).map(|file| (temporary, file))
 }
 
 /// Why a file could not be written.
@@ -245,6 +350,12 @@ pub struct WriteError {
 }
 
 impl WriteError {
+    /// Whether another run held the lock all the time.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.error.kind() == ErrorKind::WouldBlock
+    }
+
     /// The whole story with the remedy, for the log.
     #[must_use]
     pub fn message(&self) -> String {

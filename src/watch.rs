@@ -1,7 +1,7 @@
 //! `--watch`: waits for a reason to search again.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 
 use libc::POLLIN;
@@ -9,71 +9,345 @@ use socket2::Socket;
 
 use crate::event_loop::{Clock, RECEIVE_MAX};
 use crate::facts::{Network, drain_changes, read_network, watch_network};
-use crate::model::{Elapsed, earliest};
+use crate::model::Elapsed;
 use crate::sys;
 
 /// How long a burst of changes settles: a DHCP client sets the address, the routes and resolv.conf
 /// one after the other.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// How often the chosen cache is asked whether it is still one.
-const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// Without a check there is nothing to wake up for; poll(2) wants a number.
-const FOREVER: Duration = Duration::from_secs(1 << 30);
+/// How often the chosen cache is asked whether it is still one, and resolv.conf is read, whose changes
+/// nothing announces.
+const WAKE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after a failed check the cache is asked again: it may have been restarted.
+const DOUBT_TIME: Duration = Duration::from_secs(5);
+/// The longest time between two searches where there is no cache, in minutes: the first follow each
+/// other after 1, 2, 4, 8 and 16.
+const MINUTES_MAX: u32 = 30;
 
-/// Why to search again.
+/// Whom to ask for the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The cache where it was last found.
+    Previous,
+    /// Everybody who may know the cache by its name.
+    Named,
+    /// Everybody who is asked in a network that we come to.
+    All,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// A change of the network has settled: if it is another one now, ask everybody.
+    Settled,
+    /// Only what is done at each awakening: see whether the network has changed without a word.
+    Look,
+    /// And somebody is to be asked.
+    Ask(Ask),
+}
+
+/// What is known of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It is in use.
+    Chosen,
+    /// It is in use, but has failed a check.
+    Doubted,
+    /// It has failed twice, or this is another network: everybody is to be asked.
+    Lost,
+    /// Nobody has one.
+    Missing {
+        /// Minutes until the next search.
+        left: u32,
+        /// Minutes between the last search and the next.
+        interval: u32,
+    },
+}
+
+/// When the watcher wakes up, and what for. Pure: [`Watcher`] has the clock.
 #[derive(Debug)]
-pub enum Reason {
-    /// This is another network now.
-    Moved(Network),
-    /// The chosen cache is to be asked.
-    CheckDue,
-    /// A signal: do not search, end.
-    Stop,
+struct Schedule {
+    /// What is known of the cache.
+    phase: Phase,
+    /// Whether it has been found in this network: then its old place is asked each minute.
+    was_found_here: bool,
+    /// When to wake up.
+    wake_at: Elapsed,
+    /// When a change that is under way has settled; until then nothing else is due.
+    settled_at: Option<Elapsed>,
+}
+
+impl Schedule {
+    /// The schedule of a watcher whose first search begins now.
+    fn new(now: Elapsed) -> Self {
+        Self {
+            phase: Phase::Lost,
+            was_found_here: false,
+            wake_at: now + WAKE_INTERVAL,
+            settled_at: None,
+        }
+    }
+
+    /// When something is next due.
+    fn next_at(&self) -> Elapsed {
+        self.settled_at.unwrap_or(self.wake_at)
+    }
+
+    /// What is due, once for each time.
+    fn due(&mut self, now: Elapsed) -> Option<Due> {
+        if now < self.next_at() {
+            return None;
+        }
+        if self.settled_at.take().is_some() {
+            return Some(Due::Settled);
+        }
+        self.wake_at = now + WAKE_INTERVAL;
+        Some(match &mut self.phase {
+            Phase::Chosen | Phase::Doubted => Due::Ask(Ask::Previous),
+            Phase::Lost => Due::Ask(Ask::All),
+            Phase::Missing { left, .. } => {
+                *left = left.saturating_sub(1);
+                match left {
+                    0 => Due::Ask(Ask::Named),
+                    _ if self.was_found_here => Due::Ask(Ask::Previous),
+                    _ => Due::Look,
+                }
+            }
+        })
+    }
+
+    /// Something of the network has changed.
+    fn handle_change(&mut self, now: Elapsed) {
+        self.settled_at = self.settled_at.or(Some(now + SETTLE_TIME));
+    }
+
+    /// This is another network, and everybody is being asked.
+    fn handle_move(&mut self, now: Elapsed) {
+        *self = Self::new(now);
+    }
+
+    /// Whether those that were asked have led to a cache.
+    fn handle_answer(&mut self, now: Elapsed, is_found: bool) {
+        self.was_found_here |= is_found;
+        self.phase = match self.phase {
+            _ if is_found => Phase::Chosen,
+            Phase::Chosen => {
+                self.wake_at = now + DOUBT_TIME;
+                Phase::Doubted
+            }
+            Phase::Doubted => {
+                self.wake_at = now;
+                Phase::Lost
+            }
+            Phase::Lost => Phase::Missing { left: 1, interval: 1 },
+            Phase::Missing { left: 0, interval } => {
+                let interval = (interval * 2).min(MINUTES_MAX);
+                Phase::Missing { left: interval, interval }
+            }
+            // Only its old place was asked.
+            missing @ Phase::Missing { .. } => missing,
+        };
+    }
+}
+
+/// Waits until it is time to ask for the cache again.
+#[derive(Debug)]
+pub struct Watcher {
+    /// Readable when we are to stop.
+    signals: RawFd,
+    /// Tells of changes of the network, those during a search included; none where the system has no
+    /// netlink for us.
+    changes: Option<Socket>,
+    /// The clock of the schedule.
+    clock: Clock,
+    /// The network that is searched, or was.
+    place: Network,
+    /// When to wake up.
+    schedule: Schedule,
+}
+
+impl Watcher {
+    /// Watches the network, in which the first search is about to begin; `signals` becomes readable
+    /// when we are to stop.
+    #[must_use]
+    pub fn new(signals: RawFd) -> Self {
+        let clock = Clock::start();
+        let changes = watch_network().ok();
+        Self { signals, changes, clock, place: read_place(), schedule: Schedule::new(clock.now()) }
+    }
+
+    /// Takes whether the search that was due has led to a cache.
+    pub fn handle_answer(&mut self, is_found: bool) {
+        self.schedule.handle_answer(self.clock.now(), is_found);
+    }
+
+    /// Waits until somebody is to be asked; `None` when a signal has come.
+    ///
+    /// # Errors
+    /// Where the system has no poll(2) for us.
+    pub fn wait(&mut self) -> io::Result<Option<Ask>> {
+        loop {
+            if let Some(due) = self.schedule.due(self.clock.now())
+                && let Some(ask) = self.look(due)
+            {
+                return Ok(Some(ask));
+            }
+            // poll(2) ignores negative descriptors.
+            let changes = self.changes.as_ref().map_or(-1, Socket::as_raw_fd);
+            let mut descriptors =
+                [self.signals, changes].map(|descriptor| sys::pollfd(descriptor, POLLIN));
+            sys::poll(&mut descriptors, self.schedule.next_at().since(self.clock.now()))?;
+            let [is_stopped, has_changed] = descriptors.map(|descriptor| descriptor.revents != 0);
+            if is_stopped {
+                return Ok(None);
+            }
+            if let Some(changes) = self.changes.as_ref().filter(|_| has_changed) {
+                drain_changes(changes);
+                self.schedule.handle_change(self.clock.now());
+            }
+        }
+    }
+
+    /// Whom to ask, now that something is due and the network is what it is.
+    fn look(&mut self, due: Due) -> Option<Ask> {
+        let place = read_place();
+        let now = self.clock.now();
+        match due {
+            Due::Settled if place != self.place => {
+                self.place = place;
+                self.schedule.handle_move(now);
+                Some(Ask::All)
+            }
+            _ if place != self.place => {
+                self.schedule.handle_change(now);
+                None
+            }
+            Due::Ask(ask) => Some(ask),
+            Due::Settled | Due::Look => None,
+        }
+    }
 }
 
 /// The network as far as it decides where the cache is; empty where netlink is out of reach.
-#[must_use]
-pub fn read_place() -> Network {
+fn read_place() -> Network {
     read_network(&mut vec![0; RECEIVE_MAX]).map(Network::place).unwrap_or_default()
 }
 
-/// Waits until the network is no longer `place`, the cache is to be checked, if it is, or a signal
-/// comes.
-///
-/// # Errors
-/// Where the system has no signals or poll(2) for us.
-pub fn wait(place: &Network, checks: bool) -> io::Result<Reason> {
-    let clock = Clock::start();
-    let signals = sys::stop_signals()?;
-    let changes = watch_network().ok();
-    let check_at = checks.then_some(Elapsed::START + CHECK_INTERVAL);
-    // What has changed since `place` was read has told the socket of the search, not ours.
-    let mut look_at = (read_place() != *place).then_some(Elapsed::START + SETTLE_TIME);
-    loop {
-        let wake_at = earliest(look_at, check_at);
-        let timeout = wake_at.map_or(FOREVER, |at| at.since(clock.now()));
-        // poll(2) ignores negative descriptors.
-        let descriptors = [signals.as_raw_fd(), changes.as_ref().map_or(-1, Socket::as_raw_fd)];
-        let mut descriptors = descriptors.map(|descriptor| sys::pollfd(descriptor, POLLIN));
-        sys::poll(&mut descriptors, timeout)?;
-        let now = clock.now();
-        let [is_stopped, has_changed] = descriptors.map(|descriptor| descriptor.revents != 0);
-        if is_stopped {
-            return Ok(Reason::Stop);
-        }
-        if let Some(changes) = changes.as_ref().filter(|_| has_changed) {
-            drain_changes(changes);
-            look_at = look_at.or(Some(now + SETTLE_TIME));
-        }
-        if look_at.is_some_and(|at| at <= now) {
-            look_at = None;
-            let found = read_place();
-            if found != *place {
-                return Ok(Reason::Moved(found));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole seconds at which a schedule has something to do until `end`, and what; `answer` says
+    /// whether the cache is found, and each answer takes three seconds when it is not.
+    fn simulate(end: u64, changes: &[u64], answer: impl Fn(u64, Ask) -> bool) -> Vec<(u64, Due)> {
+        let at = |second: u64| Elapsed::START + Duration::from_secs(second);
+        let mut schedule = Schedule::new(at(0));
+        let mut log = Vec::new();
+        schedule.handle_answer(at(0), answer(0, Ask::All));
+        let mut busy_until = 0;
+        for second in 0..=end {
+            if changes.contains(&second) {
+                schedule.handle_change(at(second));
+            }
+            if second < busy_until {
+                continue;
+            }
+            assert!(second == 0 || schedule.next_at() >= at(second - 1), "nothing is overdue");
+            while let Some(due) = schedule.due(at(second)) {
+                log.push((second, due));
+                if let Due::Ask(ask) = due {
+                    let is_found = answer(second, ask);
+                    busy_until = second + if is_found { 0 } else { 3 };
+                    schedule.handle_answer(at(busy_until), is_found);
+                }
+                if busy_until > second {
+                    break;
+                }
             }
         }
-        if check_at.is_some_and(|at| at <= now) {
-            return Ok(Reason::CheckDue);
-        }
+        log
+    }
+
+    /// The entries that ask somebody.
+    fn asks(log: &[(u64, Due)]) -> Vec<(u64, Ask)> {
+        log.iter()
+            .filter_map(|(second, due)| match due {
+                Due::Ask(ask) => Some((*second, *ask)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn where_there_is_no_cache_those_who_know_its_name_are_asked_ever_more_rarely() {
+        let log = simulate(151 * 60, &[], |_, _| false);
+        let minutes = [1, 3, 7, 15, 31, 61, 91, 121, 151];
+        assert_eq!(asks(&log), minutes.map(|minute| (minute * 60, Ask::Named)));
+        // resolv.conf is looked at each minute, and nothing else wakes anybody up.
+        let wakes: Vec<_> = log.iter().map(|(second, _)| *second).collect();
+        assert_eq!(wakes, (1..=151).map(|minute| minute * 60).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_chosen_cache_is_asked_each_minute() {
+        let log = simulate(600, &[], |_, _| true);
+        let expected: Vec<_> = (1..=10).map(|minute| (minute * 60, Ask::Previous)).collect();
+        assert_eq!(asks(&log), expected);
+        assert_eq!(log.len(), expected.len());
+    }
+
+    #[test]
+    fn one_failed_check_is_doubt_and_two_are_a_loss() {
+        let restarted = simulate(130, &[], |second, _| second != 60);
+        assert_eq!(
+            asks(&restarted),
+            [(60, Ask::Previous), (68, Ask::Previous), (128, Ask::Previous)]
+        );
+        // Its place is asked each minute besides, and it is back in the fourth.
+        let switched_off = simulate(320, &[], |second, _| !(60..=250).contains(&second));
+        assert_eq!(
+            asks(&switched_off),
+            [
+                (60, Ask::Previous),
+                (68, Ask::Previous),
+                (71, Ask::All),
+                (131, Ask::Named),
+                (191, Ask::Previous),
+                (251, Ask::Named),
+                (311, Ask::Previous),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_change_settles_before_anything_else_is_done() {
+        let log = simulate(130, &[30, 59], |_, _| true);
+        assert_eq!(
+            log,
+            [
+                (31, Due::Settled),
+                (60, Due::Settled),
+                (60, Due::Ask(Ask::Previous)),
+                (120, Due::Ask(Ask::Previous))
+            ]
+        );
+        // Changes without end put nothing off for ever.
+        let storm: Vec<_> = (0..=200).collect();
+        assert_eq!(asks(&simulate(200, &storm, |_, _| true)).len(), 3);
+    }
+
+    #[test]
+    fn a_move_begins_anew() {
+        let at = |second: u64| Elapsed::START + Duration::from_secs(second);
+        let mut schedule = Schedule::new(at(0));
+        schedule.handle_answer(at(0), true);
+        schedule.handle_change(at(10));
+        assert_eq!(schedule.due(at(11)), Some(Due::Settled));
+        schedule.handle_move(at(11));
+        schedule.handle_answer(at(14), false);
+        // Where it was in the other network is not asked.
+        assert_eq!(schedule.due(at(71)), Some(Due::Ask(Ask::Named)));
+        schedule.handle_answer(at(74), false);
+        assert_eq!(schedule.due(at(131)), Some(Due::Look));
     }
 }

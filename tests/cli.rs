@@ -8,11 +8,11 @@
 )]
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// What attic answers.
@@ -85,6 +85,15 @@ impl Place {
 
     fn run(&self, arguments: &str) -> Output {
         self.command(arguments).output().unwrap()
+    }
+
+    /// Holds the lock as another run of this user would.
+    fn hold_lock(&self) -> fs::File {
+        fs::create_dir_all(self.path("out")).unwrap();
+        let lock = fs::File::create(self.path("out/.lock")).unwrap();
+        lock.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
+        lock.lock().unwrap();
+        lock
     }
 
     fn read(&self, name: &str) -> Option<String> {
@@ -349,30 +358,181 @@ fn two_runs_never_interleave() {
     let nix_conf = place.read("nix.conf").unwrap();
     assert!(caches.iter().any(|cache| nix_conf.contains(&cache.to_string())), "{nix_conf}");
     assert_eq!(nix_conf.lines().count(), 6);
-    // A run that holds the lock and hangs costs the budget and not more.
-    let held = fs::File::open(place.path("out")).unwrap();
-    held.lock().unwrap();
+}
+
+#[test]
+fn another_run_s_lock_costs_the_budget_and_not_more() {
+    let place = Place::with_override("none");
+    let _held = place.hold_lock();
     let started = Instant::now();
-    let output = place.run("--budget 0.4 --override /dev/null/none --methods previous");
+    let output = place.run("--budget 0.4");
     assert_eq!(output.status.code(), Some(1));
     assert!(log(&output).contains("holds the lock"), "{}", log(&output));
+    assert!(started.elapsed() >= Duration::from_millis(390), "it may be given up in time");
     assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_lock_on_anything_else_stops_nobody() {
+    let place = Place::with_override("none");
+    place.run("");
+    let nobody_s = ["out", "out/nix.conf"].map(|name| {
+        let held = fs::File::open(place.path(name)).unwrap();
+        held.lock().unwrap();
+        held
+    });
+    fs::write(place.path("out/nix.conf"), "old").unwrap();
+    let output = place.run("--budget 0.4");
+    assert_eq!(output.status.code(), Some(0), "{}", log(&output));
+    assert_eq!(place.read("nix.conf").unwrap(), FALLBACK);
+    drop(nobody_s);
+}
+
+#[test]
+fn what_has_the_lock_s_name_stops_nobody() {
+    for make in [
+        |path: &str| symlink("../victim", path).unwrap(),
+        |path: &str| fs::create_dir(path).unwrap(),
+        |path: &str| fs::write(path, "readable by all").unwrap(),
+        |path: &str| fs::hard_link(path.replace("out/.lock", "victim"), path).unwrap(),
+        |path: &str| make_fifo(path),
+    ] {
+        let place = Place::with_override("none");
+        fs::create_dir(place.path("out")).unwrap();
+        fs::write(place.path("victim"), "precious").unwrap();
+        fs::set_permissions(place.path("victim"), fs::Permissions::from_mode(0o600)).unwrap();
+        make(&place.path("out/.lock"));
+        let _held = fs::File::open(place.path("victim")).map(|file| file.lock().map(|()| file));
+        let output = place.run("--budget 0.4");
+        assert_eq!(output.status.code(), Some(0), "{}", log(&output));
+        assert_eq!(place.read("nix.conf").unwrap(), FALLBACK);
+        assert_eq!(fs::read_to_string(place.path("victim")).unwrap(), "precious");
+    }
+}
+
+/// Makes a FIFO that nobody writes to.
+fn make_fifo(path: &str) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Sends a signal; its exit status, and how long after the signal it came.
+fn stop(mut child: Child, signal: &str) -> (Option<i32>, Duration) {
+    assert!(child.try_wait().unwrap().is_none(), "it still runs");
+    Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    let started = Instant::now();
+    (child.wait().unwrap().code(), started.elapsed())
+}
+
+/// How soon a signal ends the program.
+const STOP_MAX: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_signal_writes_the_fallback_at_once() {
     for signal in ["-TERM", "-INT"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let place = Place::with_override(&listener.local_addr().unwrap().to_string());
-        let mut child = place.command("").stderr(Stdio::null()).spawn().unwrap();
-        // Once it has connected it is in the middle of its work.
-        listener.accept().unwrap();
-        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        let started = Instant::now();
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
-        assert!(started.elapsed() < Duration::from_millis(50), "{signal}: {:?}", started.elapsed());
+        let child = place.command("").stderr(Stdio::null()).spawn().unwrap();
+        // Once it has connected, and is not hung up on, it is in the middle of its work.
+        let _stream = listener.accept().unwrap();
+        let (status, time) = stop(child, signal);
+        assert_eq!(status, Some(0), "{signal}");
+        assert!(time < STOP_MAX, "{signal}: {time:?}");
         assert_eq!(place.read("nix.conf").unwrap(), FALLBACK, "{signal}");
     }
+}
+
+#[test]
+fn a_signal_leaves_an_earlier_run_s_decision() {
+    for arguments in ["", "--watch", "--json"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = Place::with_override(&listener.local_addr().unwrap().to_string());
+        fs::create_dir(place.path("out")).unwrap();
+        fs::write(place.path("out/nix.conf"), "substituters = http://10.0.0.1/x\n").unwrap();
+        fs::write(place.path("out/waterbug-ip"), "10.0.0.1\n").unwrap();
+        let mut command = place.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let _stream = listener.accept().unwrap();
+        let (status, time) = stop(child, "-TERM");
+        assert_eq!(status, Some(0), "{arguments}");
+        assert!(time < STOP_MAX, "{arguments}: {time:?}");
+        assert_eq!(place.read("nix.conf").unwrap(), "substituters = http://10.0.0.1/x\n");
+        assert_eq!(place.read("waterbug-ip").unwrap(), "10.0.0.1\n");
+        let said = std::io::read_to_string(stdout).unwrap();
+        assert_eq!(said.contains("http://10.0.0.1/x"), arguments == "--json", "{said}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_there_first_is_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::with_override(&listener.local_addr().unwrap().to_string());
+    // It stays pending through exec(2).
+    let words = ["--block-signal=TERM", "sh", "-c", "kill -TERM $$; exec \"$0\" \"$@\""];
+    let run = |arguments: &str| {
+        let command = place.command(arguments);
+        let mut pending = Command::new("env");
+        pending.args(words).arg(command.get_program()).args(command.get_args());
+        pending.output().unwrap()
+    };
+    let started = Instant::now();
+    let output = run("");
+    assert_eq!(output.status.code(), Some(0), "{}", log(&output));
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(place.read("nix.conf").unwrap(), FALLBACK);
+    assert_eq!(run("--help").status.code(), Some(0));
+    assert_eq!(run("--nonsense").status.code(), Some(2));
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_lock() {
+    for decided in [None, Some("substituters = http://10.0.0.1/x\n")] {
+        let cache = cache();
+        let place = Place::with_override(&cache.to_string());
+        let _held = place.hold_lock();
+        if let Some(nix_conf) = decided {
+            fs::write(place.path("out/nix.conf"), nix_conf).unwrap();
+        }
+        let mut command = place.command("--watch");
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        // It says so before it writes.
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains("found at")));
+        let (status, time) = stop(child, "-TERM");
+        assert_eq!(status, Some(0), "{decided:?}");
+        assert!(time < STOP_MAX, "{decided:?}: {time:?}");
+        assert_eq!(place.read("nix.conf").as_deref(), decided.or(Some(FALLBACK)));
+        assert_eq!(place.names(), [".lock", "nix.conf"], "{decided:?}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_blocks_nobody() {
+    let place = Place::new();
+    make_fifo(&place.path("override"));
+    // Somebody who could write to it, and does not.
+    let fifo = fs::File::options().read(true).write(true).open(place.path("override")).unwrap();
+    for order in [place.path("override"), "/dev/zero".into(), "/dev/ptmx".into(), place.path("")] {
+        let started = Instant::now();
+        let output = place.run(&format!("--methods previous --budget 0.5 --override {order}"));
+        assert_eq!(output.status.code(), Some(0), "{order}: {}", log(&output));
+        assert!(log(&output).contains("not a regular file"), "{order}: {}", log(&output));
+        assert!(started.elapsed() < Duration::from_millis(400), "{order}: {:?}", started.elapsed());
+        assert_eq!(place.read("nix.conf").unwrap(), FALLBACK);
+    }
+    drop(fifo);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_reader() {
+    let place = Place::new();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    let child = place.command("--help").stdout(writer).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let (status, time) = stop(child, "-TERM");
+    assert_eq!(status, Some(0));
+    assert!(time < STOP_MAX, "{time:?}");
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>
                 ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
                 // The credentials of a system are none of an ordinary user's business.
                 ErrorKind::PermissionDenied if !is_users => Ok(None),
+                ErrorKind::InvalidInput => Err("is not a regular file".to_owned()),
                 _ => Err(format!("cannot be read: {error}")),
             };
         }

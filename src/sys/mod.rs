@@ -9,8 +9,8 @@ pub use allocator::Allocator;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
-use std::mem::{MaybeUninit, size_of};
+use std::io::{self, Write as _};
+use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -60,12 +60,29 @@ pub const fn pollfd(descriptor: RawFd, events: i16) -> libc::pollfd {
     libc::pollfd { fd: descriptor, events, revents: 0 }
 }
 
-/// Opens a file to read it.
+/// Whether `descriptor` becomes readable within `timeout`; a negative one never does.
+#[must_use]
+pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
+    let mut descriptors = [pollfd(descriptor, libc::POLLIN)];
+    poll(&mut descriptors, timeout).is_ok() && descriptors.iter().any(|ready| ready.revents != 0)
+}
+
+/// Opens a regular file to read it; what /proc and /sys have are such files, too. A FIFO or a device
+/// might keep us waiting, or never end.
+///
+/// # Errors
+/// Whatever open(2) and fstat(2) give; `InvalidInput` for what is not a regular file.
+pub fn open(path: &str) -> io::Result<File> {
+    let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Opens what is there to lock it, whatever it is, unless it is a symbolic link.
 ///
 /// # Errors
 /// Whatever open(2) gives.
-pub fn open(path: &str) -> io::Result<File> {
-    open_with(path, libc::O_RDONLY, 0)
+pub fn open_to_lock(path: &str) -> io::Result<File> {
+    open_with(path, libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW, 0)
 }
 
 /// Makes a file with `mode`, less the umask, to write it.
@@ -74,6 +91,31 @@ pub fn open(path: &str) -> io::Result<File> {
 /// Whatever open(2) gives; `EEXIST` when it is there.
 pub fn create(path: &str, mode: libc::mode_t) -> io::Result<File> {
     open_with(path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)
+}
+
+/// Prints to standard output; once `stop` is readable only what its reader takes at once. A closed one
+/// is the reader's choice.
+pub fn print(text: &str, stop: RawFd) {
+    // SAFETY: the descriptor is open as long as the program runs, and never closed here.
+    let mut stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let mut ready = [pollfd(libc::STDOUT_FILENO, libc::POLLOUT), pollfd(stop, libc::POLLIN)];
+        if poll(&mut ready, Duration::from_secs(1)).is_err() {
+            return;
+        }
+        match ready.map(|descriptor| descriptor.revents != 0) {
+            [true, _] => {}
+            [false, true] => return,
+            [false, false] => continue,
+        }
+        // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
+        match stdout.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// open(2). What std has for it brings the tables for escaping Unicode along, 3 KB.
@@ -86,7 +128,7 @@ fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
     }
 }
 
-/// Turns SIGTERM and SIGINT into a descriptor that becomes readable.
+/// Turns SIGTERM and SIGINT into a descriptor that becomes readable, and stays so: nobody reads it.
 ///
 /// # Errors
 /// Whatever sigprocmask(2) and signalfd(2) give.

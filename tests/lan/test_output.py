@@ -1,10 +1,11 @@
 """Where the files go, and what happens where they cannot."""
 
+import os
 import shutil
 
 import pytest
 
-from lan import PROGRAM
+from lan import PROGRAM, PYTHON, wait_until
 
 
 @pytest.fixture
@@ -63,3 +64,76 @@ def test_place_for_ordinary_users(client):
     assert result.returncode == 1
     assert "XDG_RUNTIME_DIR is not set" in result.stderr and "--output-dir" in result.stderr
     assert "substituters = https://cache.nixos.org" in result.stderr
+
+
+NOBODY = 65534
+# Holds a lock on everything in a directory that it may open, and on the directory.
+LOCKER = """
+import fcntl, os, sys, time
+top = sys.argv[1]
+held = []
+for path in [top, *(os.path.join(top, name) for name in os.listdir(top))]:
+    try:
+        held.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except PermissionError:
+        pass
+print("holds", len(held), flush=True)
+time.sleep(1000)
+"""
+
+
+def hold_all(host, directory):
+    """Another user's process that holds all the locks that it can get; how many."""
+    process = host.start("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+                         PYTHON, "-c", LOCKER, directory)
+    wait_until(lambda: "holds" in process.log.read_text(), "no locks")
+    return int(process.log.read_text().split()[1])
+
+
+def test_another_user_s_locks_stop_nobody(cache, client):
+    client.write_etc("hosts", f"{cache.address} waterbug.lan\n")
+    client.resolve()
+    # What a run that was killed leaves.
+    (client.directory / "out/.lock").touch(0o600)
+    assert hold_all(client, client.directory / "out") == 3, "the directory and both files"
+    client.write_etc("hosts", "127.0.0.1 localhost\n")
+    result = client.resolve("--methods", "hosts", "--budget", "1")
+    assert "no local cache" in result.log and result.address is None
+
+
+@pytest.mark.parametrize("user", [None, 1000])
+def test_another_user_s_files_stop_nobody(cache, client, user):
+    """In a directory like /tmp, where a user may not remove what is another's."""
+    client.write_etc("hosts", f"{cache.address} waterbug.lan\n")
+    shared = client.directory / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    victim = client.directory / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o666)
+    (shared / ".lock").write_text("")
+    (shared / "waterbug-ip.new").mkdir()
+    (shared / "nix.conf.new").symlink_to(victim)
+    for path in shared.iterdir():
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    (shared / ".lock").chmod(0o666)
+    assert hold_all(client, shared) >= 2
+    result = client.resolve("--budget", "2", "--output-dir", str(shared), user=user)
+    assert (shared / "waterbug-ip").read_text() == cache.address + "\n", result.log
+    assert f"http://{cache.address}:9999" in (shared / "nix.conf").read_text()
+    assert victim.read_text() == "precious"
+    left = {path.name for path in shared.iterdir()} - {"nix.conf", "waterbug-ip"}
+    assert left == ({".lock", "waterbug-ip.new", "nix.conf.new"} if user else {"waterbug-ip.new"})
+
+
+def test_another_user_s_file_is_not_taken_for_ours(client):
+    """It has the right content, until its owner changes it."""
+    shared = client.directory / "shared"
+    (client.directory / "override").write_text("none\n")
+    options = ("--override", client.directory / "override", "--output-dir", str(shared))
+    client.resolve(*options)
+    shared.chmod(0o1777)
+    os.chown(shared / "nix.conf", NOBODY, NOBODY)
+    client.resolve(*options)
+    assert (shared / "nix.conf").stat().st_uid == 0
