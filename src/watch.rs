@@ -173,7 +173,8 @@ impl Watcher {
     pub fn new(signals: RawFd) -> Self {
         let clock = Clock::start();
         let changes = watch_network().ok();
-        Self { signals, changes, clock, place: read_place(), schedule: Schedule::new(clock.now()) }
+        let place = read_place().unwrap_or_default();
+        Self { signals, changes, clock, place, schedule: Schedule::new(clock.now()) }
     }
 
     /// Takes whether the search that was due has led to a cache.
@@ -210,7 +211,8 @@ impl Watcher {
 
     /// Whom to ask, now that something is due and the network is what it is.
     fn look(&mut self, due: Due) -> Option<Ask> {
-        let place = read_place();
+        // Without an answer what is known stands.
+        let place = read_place().unwrap_or_else(|_| self.place.clone());
         let now = self.clock.now();
         match due {
             Due::Settled if place != self.place => {
@@ -228,9 +230,9 @@ impl Watcher {
     }
 }
 
-/// The network as far as it decides where the cache is; empty where netlink is out of reach.
-fn read_place() -> Network {
-    read_network(&mut vec![0; RECEIVE_MAX]).map(Network::place).unwrap_or_default()
+/// The network as far as it decides where the cache is.
+fn read_place() -> io::Result<Network> {
+    read_network(&mut vec![0; RECEIVE_MAX]).map(Network::place)
 }
 
 #[cfg(test)]
