@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::address::{Family, needs_zone};
+use crate::address::needs_zone;
 use crate::model::{Flaw, Lead, Origin};
 
 /// Candidates kept of one origin that names the cache.
 const NAMED_CANDIDATES_MAX: usize = 128;
-/// Candidates of one family kept that one machine names besides itself: a liar fills its own share
-/// and nobody else's, and an honest one has an address or two.
+/// Candidates kept that one machine names besides itself: a liar fills its own share and nobody
+/// else's, and an honest one has an IPv4 and an IPv6 address or two.
 const OTHERS_PER_SPEAKER_MAX: usize = 4;
 /// Candidates kept of one weak origin: the hosts of four full /24 networks.
 const WEAK_CANDIDATES_MAX: usize = 1024;
@@ -66,9 +66,7 @@ impl Frontier {
         let max = if lead.origin.is_named() { NAMED_CANDIDATES_MAX } else { WEAK_CANDIDATES_MAX };
         let turn = if names_another(&lead) {
             let is_rival = |known: &&Candidate| {
-                known.lead.speaker == lead.speaker
-                    && names_another(&known.lead)
-                    && Family::of(known.address()) == Family::of(lead.remote.ip())
+                known.lead.speaker == lead.speaker && names_another(&known.lead)
             };
             1 + of_origin().filter(is_rival).count()
         } else {
@@ -99,10 +97,10 @@ impl Frontier {
     }
 
     /// Records the flaw that an attempt has shown; true if the candidate is to be asked once more, by
-    /// name. `tried` is the lead that the attempt was made for.
-    pub fn reject(&mut self, tried: &Lead, flaw: Flaw, by_name: bool) -> bool {
+    /// name, if it `may_by_name`. `tried` is the lead that the attempt was made for.
+    pub fn reject(&mut self, tried: &Lead, flaw: Flaw, may_by_name: bool) -> bool {
         let Some(candidate) = self.find_mut(tried.remote) else { return false };
-        let wants_name = !by_name && flaw.may_want_name();
+        let wants_name = may_by_name && flaw.may_want_name();
         candidate.state = if wants_name && candidate.lead.has_name {
             State::WaitingByName
         } else if candidate.lead.origin.is_named() && !tried.origin.is_named() {
@@ -262,10 +260,10 @@ mod tests {
             frontier.add(lead(Origin::Dns, 1));
             frontier.add(lead(Origin::Mdns, 2));
             while frontier.next(|_, _| true).is_some() {}
-            assert!(frontier.reject(&lead(Origin::Dns, 1), flaw, false));
+            assert!(frontier.reject(&lead(Origin::Dns, 1), flaw, true));
             assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 1), true)));
-            assert!(!frontier.reject(&lead(Origin::Dns, 1), flaw, true));
-            assert!(!frontier.reject(&lead(Origin::Mdns, 2), flaw, false));
+            assert!(!frontier.reject(&lead(Origin::Dns, 1), flaw, false));
+            assert!(!frontier.reject(&lead(Origin::Mdns, 2), flaw, true));
             assert_eq!(frontier.next(|_, _| true), None);
             assert!(frontier.add(lead(Origin::Dns, 2)));
             assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 2), true)));
@@ -290,7 +288,7 @@ mod tests {
                 frontier.add(weak);
                 assert_eq!(frontier.next(|_, _| true), Some((weak, false)));
                 assert!(!(early && frontier.add(lead(Origin::Mdns, 1))), "in flight");
-                frontier.reject(&weak, flaw, false);
+                frontier.reject(&weak, flaw, true);
                 assert_eq!(!early && frontier.add(lead(Origin::Mdns, 1)), !early);
                 assert!(frontier.awaits_named());
                 assert_eq!(
@@ -298,7 +296,7 @@ mod tests {
                     Some((lead(Origin::Mdns, 1), false)),
                     "{flaw:?}"
                 );
-                frontier.reject(&lead(Origin::Mdns, 1), flaw, false);
+                frontier.reject(&lead(Origin::Mdns, 1), flaw, true);
                 assert!(!frontier.add(lead(Origin::Mdns, 1)), "once");
                 assert_eq!(frontier.next(|_, _| true), None);
             }
@@ -326,7 +324,7 @@ mod tests {
         ] {
             frontier.add(lead(Origin::Mdns, host));
             frontier.next(|_, _| true);
-            frontier.reject(&lead(Origin::Mdns, host), flaw, true);
+            frontier.reject(&lead(Origin::Mdns, host), flaw, false);
         }
         frontier.ask_silent_again(|lead| lead.remote != remote(2));
         assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Mdns, 1), false)));
@@ -356,7 +354,7 @@ mod tests {
         frontier.add(ghost);
         frontier.add(lead(Origin::Dns, 2));
         assert_eq!(frontier.next(|_, _| true).unwrap().0, lead(Origin::Dns, 2), "the other first");
-        frontier.reject(&lead(Origin::Dns, 2), Flaw::Refused, false);
+        frontier.reject(&lead(Origin::Dns, 2), Flaw::Refused, true);
         assert_eq!(frontier.next(|_, _| true), Some((ghost, false)));
         assert!(!frontier.is_busy() && !frontier.awaits_named());
         frontier.hold(ghost.remote);
@@ -371,7 +369,7 @@ mod tests {
             let lead = Lead::new(Origin::Sweep, SocketAddr::from(([10, 1, high, low], 9999)));
             assert!(frontier.add(lead), "{host}");
             frontier.next(|_, _| true);
-            frontier.reject(&lead, Flaw::Unreachable, false);
+            frontier.reject(&lead, Flaw::Unreachable, true);
         }
     }
 }

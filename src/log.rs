@@ -1,9 +1,13 @@
 //! The log on standard error: priorities for the journal, a progress line for a person.
 
-use std::io::Write as _;
+use std::time::Duration;
 
 use crate::cli::Verbosity;
 use crate::model::Elapsed;
+use crate::sys;
+
+/// How long a reader that does not take what we say holds us up, once: less than a signal may wait.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +50,8 @@ pub struct Log {
     threshold: Level,
     /// The time on the progress line that stands on the terminal, in tenths of a second.
     progress: Option<u64>,
+    /// Whether the reader did not take the last line: the next one does not wait for it.
+    is_stuck: bool,
 }
 
 impl Log {
@@ -57,7 +63,7 @@ impl Log {
             Verbosity::Normal => Level::Info,
             Verbosity::Verbose => Level::Debug,
         };
-        Self { sink, threshold, progress: None }
+        Self { sink, threshold, progress: None, is_stuck: false }
     }
 
     /// Writes one line, whole: the kernel's log makes a record of each write.
@@ -71,7 +77,7 @@ impl Log {
             Sink::KernelLog => format!("<{}>cache-resolver: {message}\n", level as u8),
             Sink::Terminal | Sink::Plain => format!("cache-resolver: {message}\n"),
         };
-        put(&line);
+        self.put(&line);
     }
 
     /// Whether a person watches and wants to see progress.
@@ -90,7 +96,11 @@ impl Log {
     pub fn progress(&mut self, now: Elapsed, host: &str) {
         let tenths = now.as_micros() / 100_000;
         if self.progress != Some(tenths) {
-            put(&format!("{ERASE_LINE}looking for {host} … {}.{} s", tenths / 10, tenths % 10));
+            self.put(&format!(
+                "{ERASE_LINE}looking for {host} … {}.{} s",
+                tenths / 10,
+                tenths % 10
+            ));
             self.progress = Some(tenths);
         }
     }
@@ -98,12 +108,15 @@ impl Log {
     /// Removes the progress line.
     pub fn clear_progress(&mut self) {
         if self.progress.take().is_some() {
-            put(ERASE_LINE);
+            self.put(ERASE_LINE);
         }
     }
-}
 
-/// Writes to standard error in one piece; a closed one is nobody's concern.
-fn put(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    /// Writes to standard error, where that does not keep us. The kernel's log takes everything, and
+    /// cannot be asked.
+    fn put(&mut self, text: &str) {
+        let patience = if self.is_stuck { Duration::ZERO } else { PATIENCE };
+        let patience = (self.sink != Sink::KernelLog).then_some(patience);
+        self.is_stuck = !sys::write_log(text, patience);
+    }
 }

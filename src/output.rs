@@ -1,9 +1,9 @@
 //! The files that Nix and other programs read: rendered purely, replaced atomically.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::time::Duration;
 
 use crate::cli::Config;
@@ -14,8 +14,10 @@ use crate::sys;
 const FILE_MODE: u32 = 0o644;
 /// Who may look into their directory.
 const DIRECTORY_MODE: u32 = 0o755;
-/// Who may open the lock, and so hold it: only we.
+/// Who may open the lock, and so hold it: only its owner.
 const LOCK_MODE: u32 = 0o600;
+/// The superuser's number.
+const ROOT: u32 = 0;
 /// How often a lock held by another run is tried again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 /// Lock files taken in hand at most. Runs that end at the same time each remove theirs; somebody who
@@ -166,7 +168,11 @@ pub fn replace(
     let is_locked = lock.is_some();
     if kind == Kind::Fallback && (!is_locked || read_decision(directory).is_some()) {
         return match add_file(&nix_conf, &files.nix_conf) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            // A decision, which somebody else has just made, is as good.
+            Err(error)
+                if error.kind() != ErrorKind::AlreadyExists
+                    || read_decision(directory).is_none() =>
+            {
                 Err(WriteError { path: nix_conf, error })
             }
             _ => Ok(()),
@@ -229,12 +235,25 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
     let path = [directory, "/.lock"].concat();
     for _ in 0..LOCK_FILES_MAX {
         let file = match sys::create(&path, LOCK_MODE) {
-            Ok(file) => file,
+            Ok(file) => {
+                // Who owns the directory, our unit's user, takes turns with root.
+                if sys::effective_user() == ROOT {
+                    let owner = fs::metadata(directory).map(|directory| directory.uid());
+                    let _ = fchown(&file, owner.ok(), None);
+                }
+                file
+            }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Ok(None),
             Err(_) => match sys::open_to_lock(&path) {
-                Ok(file) if is_ours(&file) => file,
+                Ok(file) if is_ours(&file, directory) => file,
                 // Another run has just removed it.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(_) if is_of_root(&path) => {
+                    if wait(LOCK_INTERVAL) {
+                        continue;
+                    }
+                    return Err(ErrorKind::WouldBlock.into());
+                }
                 _ if fs::remove_file(&path).is_ok() => continue,
                 _ => return Ok(None),
             },
@@ -254,14 +273,26 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
     Ok(None)
 }
 
-/// Whether nobody but us can have opened the file, under this name or another.
-fn is_ours(file: &File) -> bool {
-    file.metadata().is_ok_and(|metadata| {
-        metadata.is_file()
-            && metadata.uid() == sys::effective_user()
-            && metadata.mode() & 0o7777 == LOCK_MODE
-            && metadata.nlink() <= 1
-    })
+/// Whether nobody can have opened the file, under this name or another, but we, root, and the owner of
+/// the directory, who can replace everything in it anyway.
+fn is_ours(file: &File, directory: &str) -> bool {
+    file.metadata().is_ok_and(|metadata| is_lock(&metadata) && is_trusted(&metadata, directory))
+}
+
+/// Whether root holds this lock, or is about to hand it to us.
+fn is_of_root(path: &str) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| is_lock(&metadata) && metadata.uid() == ROOT)
+}
+
+/// Whether a file can only be opened by its owner, and has but one name.
+fn is_lock(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.mode() & 0o7777 == LOCK_MODE && metadata.nlink() <= 1
+}
+
+/// Whether a file belongs to us, to root, or to the owner of the directory that it is in.
+fn is_trusted(metadata: &Metadata, directory: &str) -> bool {
+    [ROOT, sys::effective_user()].contains(&metadata.uid())
+        || fs::metadata(directory).is_ok_and(|directory| directory.uid() == metadata.uid())
 }
 
 /// Removes a file that may not be there.
@@ -275,6 +306,10 @@ fn remove_file(path: &str) -> io::Result<()> {
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
 /// boot after a power cut. A symbolic link in its place is replaced, not followed.
 fn replace_file(path: &str, content: &str, is_locked: bool) -> io::Result<()> {
+    if is_locked {
+        // What a run that died has left.
+        let _ = fs::remove_file([path, ".new"].concat());
+    }
     if is_right(path, content) {
         return Ok(());
     }
@@ -303,8 +338,7 @@ fn is_right(path: &str, content: &str) -> bool {
         metadata.is_file()
             && metadata.mode() & 0o7777 == FILE_MODE
             && metadata.len() == content.len() as u64
-            && ([0, sys::effective_user()].contains(&metadata.uid())
-                || fs::metadata(directory).is_ok_and(|parent| parent.uid() == metadata.uid()))
+            && is_trusted(&metadata, directory)
     }) && read_file(path).is_ok_and(|bytes| bytes == content.as_bytes())
 }
 
@@ -330,7 +364,6 @@ fn write_temporary(path: &str, content: &str, is_locked: bool) -> io::Result<Str
 fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
     if is_locked {
         let temporary = [path, ".new"].concat();
-        let _ = fs::remove_file(&temporary);
         match sys::create(&temporary, FILE_MODE) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             result => return result.map(|file| (temporary, file)),

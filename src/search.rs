@@ -32,6 +32,15 @@ const RESERVE_MAX: Duration = Duration::from_millis(100);
 /// How long a cache that a weak method led to waits for one that somebody names.
 const NAMED_HEAD_START: Duration = Duration::from_millis(250);
 
+/// The same when the named one has answered at an address that Nix cannot use: the table of neighbours
+/// has been read by then, where its other one may be.
+const SAME_HOST_TIME: Duration = Duration::from_secs(1);
+/// Changes of the network after which who was silent is asked again: containers and cables that come
+/// and go all the time must not keep the search from ending.
+const CHANGES_MAX: u32 = 4;
+/// Leads kept to addresses that are too far away for the network as it is.
+const FAR_LEADS_MAX: usize = 16;
+
 /// A search under way. Feed it with [`handle`](Self::handle), then drain
 /// [`next_output`](Self::next_output) until that says to wait or that it is finished.
 #[derive(Debug)]
@@ -46,6 +55,8 @@ pub struct Search {
     up_since: Option<Elapsed>,
     /// Whether the network has been down during the search.
     came_up_late: bool,
+    /// How often it has changed.
+    changes: u32,
     /// When the network is next read.
     read_at: Elapsed,
     /// Who looks for leads.
@@ -58,6 +69,8 @@ pub struct Search {
     verify: Verify,
     /// What the event loop has to do, oldest first, and leads that are not yet followed.
     effects: Effects,
+    /// Leads to addresses that are too far away, unless the network changes.
+    far_leads: Vec<Lead>,
     /// The proven cache of the best weak origin so far.
     held: Option<Found>,
     /// The proven cache.
@@ -83,12 +96,14 @@ impl Search {
             saw_network: false,
             up_since: None,
             came_up_late: false,
+            changes: 0,
             read_at: Elapsed::START + QUIET_TIME,
             discovery,
             port: config.port,
             frontier: Frontier::default(),
             verify: Verify::new(&config.path, config.host.clone()),
             effects,
+            far_leads: Vec::new(),
             held: None,
             winner: None,
             outcome: None,
@@ -146,13 +161,15 @@ impl Search {
         }
         self.saw_network = true;
         let was_up = self.network.is_up();
-        let has_moved = self.network.interfaces != network.interfaces
-            || self.network.gateways != network.gateways;
+        let has_moved =
+            self.changes < CHANGES_MAX && self.network.clone().place() != network.clone().place();
+        self.changes += u32::from(has_moved);
         self.network = network;
         let is_up = self.network.is_up();
         self.came_up_late |= !is_up;
         if has_moved {
             self.ask_silent_again();
+            self.effects.leads.append(&mut self.far_leads);
         }
         self.follow_same_hosts();
         if is_up && !was_up {
@@ -165,24 +182,21 @@ impl Search {
         self.discovery.update(self.now, &self.network, &mut self.effects);
     }
 
-    /// When the held cache may win at the latest.
+    /// When the held cache may win at the latest. When the named one has answered at an address that
+    /// needs a zone, its other one has a little more time to be found.
     fn held_until(&self) -> Option<Elapsed> {
         self.held?;
-        Some(self.up_since? + NAMED_HEAD_START)
+        let mut link_local = self.frontier.link_local_caches();
+        let is_named = link_local.any(|lead| lead.origin.is_named());
+        Some(self.up_since? + if is_named { SAME_HOST_TIME } else { NAMED_HEAD_START })
     }
 
     /// The rule of the choice: a named origin's cache wins at once, a weak one's when no named
-    /// candidate is being asked, and all named methods are finished or have had time. When the named
-    /// cache has answered at an address that needs a zone, its other one may be found yet.
+    /// candidate is being asked, and all named methods are finished or have had time.
     fn choose(&self) -> Option<Found> {
-        let had_time = self.held_until().is_some_and(|at| at <= self.now)
-            || self.discovery.are_named_finished(self.now);
+        let had_time = self.held_until().is_some_and(|at| at <= self.now);
         let may_win = !self.frontier.awaits_named()
-            && if self.frontier.link_local_caches().any(|lead| lead.origin.is_named()) {
-                self.discovery.is_finished(self.now)
-            } else {
-                had_time
-            };
+            && (had_time || self.discovery.are_named_finished(self.now));
         self.winner.or(self.held.filter(|_| may_win))
     }
 
@@ -253,8 +267,11 @@ impl Search {
                 // It may be on-link: look.
                 self.read_at = self.now;
                 self.effects.leads.push(lead);
-            } else if !self.network.is_own(lead.remote.ip()) {
+            } else if !self.network.is_own(lead.remote.ip()) && !self.far_leads.contains(&lead) {
                 self.effects.note(Note::NotPrivate(lead));
+                if self.far_leads.len() < FAR_LEADS_MAX {
+                    self.far_leads.push(lead);
+                }
             }
         }
     }
@@ -307,7 +324,8 @@ impl Search {
     }
 
     /// Acts on the end of a proof.
-    fn judge(&mut self, Judged { lead: tried, by_name, verdict }: Judged) {
+    fn judge(&mut self, judged: Judged) {
+        let Judged { lead: tried, by_name, verdict, .. } = judged;
         let remote = tried.remote;
         let lead = self.frontier.lead_to(remote).unwrap_or(tried);
         let is_nobody = lead.origin == Origin::Sweep
@@ -338,7 +356,7 @@ impl Search {
                 }
             }
             Verdict::NotACache(flaw) => {
-                if self.frontier.reject(&tried, flaw, by_name) {
+                if self.frontier.reject(&tried, flaw, judged.may_ask_by_name(self.now)) {
                     self.effects.note(Note::AskedByName(remote));
                 }
             }

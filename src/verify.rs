@@ -11,8 +11,8 @@ use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 /// Time for one proof, connecting included: a lost SYN goes out again after one second (RFC 6298
 /// §2), and then there is another for the answer.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time to answer to its name for a server that has just answered to its address.
-const BY_NAME_TIMEOUT: Duration = Duration::from_secs(1);
+/// A server that takes longer to answer to its address is not asked by its name as well.
+const PROMPT_TIME: Duration = Duration::from_secs(1);
 /// Time for a host on our own link to accept a connection when nobody has said that there is one.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Streams that the candidates of one origin that names the cache may hold, so that none waits
@@ -49,6 +49,8 @@ struct Proof {
     connected: bool,
     /// What has come of the response.
     received: Vec<u8>,
+    /// When it began.
+    started_at: Elapsed,
     /// When it has failed.
     deadline_at: Elapsed,
 }
@@ -60,8 +62,18 @@ pub struct Judged {
     pub lead: Lead,
     /// Whether it was called by name.
     pub by_name: bool,
+    /// When it began.
+    pub started_at: Elapsed,
     /// What it came to.
     pub verdict: Verdict,
+}
+
+impl Judged {
+    /// Whether there is reason, and time, to ask by the name now.
+    #[must_use]
+    pub fn may_ask_by_name(&self, now: Elapsed) -> bool {
+        !self.by_name && now < self.started_at + PROMPT_TIME
+    }
 }
 
 impl Verify {
@@ -91,12 +103,6 @@ impl Verify {
         let channel = self.next_channel;
         self.next_channel += 1;
         let port = lead.remote.port();
-        let timeout = match lead.origin {
-            Origin::Previous => PROOF_TIMEOUT,
-            _ if by_name => BY_NAME_TIMEOUT,
-            origin if origin.is_named() => PROOF_TIMEOUT,
-            _ => CONNECT_TIMEOUT,
-        };
         let host = if by_name { format!("{}:{port}", self.host) } else { host_header(lead.remote) };
         self.proofs.push(Proof {
             channel,
@@ -104,7 +110,8 @@ impl Verify {
             by_name,
             connected: false,
             received: Vec::new(),
-            deadline_at: now + timeout,
+            started_at: now,
+            deadline_at: now + if lead.origin.is_named() { PROOF_TIMEOUT } else { CONNECT_TIMEOUT },
         });
         effects.output(Output::OpenStream {
             channel: Channel::Verify(channel),
@@ -179,7 +186,8 @@ impl Verify {
     fn finish(&mut self, channel: u32, verdict: Verdict) -> Option<Judged> {
         let index = self.proofs.iter().position(|proof| proof.channel == channel)?;
         let proof = self.proofs.swap_remove(index);
-        Some(Judged { lead: proof.lead, by_name: proof.by_name, verdict })
+        let Proof { lead, by_name, started_at, .. } = proof;
+        Some(Judged { lead, by_name, started_at, verdict })
     }
 }
 

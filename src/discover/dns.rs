@@ -108,11 +108,18 @@ impl Dns {
             for question in &mut self.questions {
                 if question.server == *server && question.is_guess && !is_guess {
                     // It is configured now: what it says of the name is so for Nix, too.
-                    (question.is_guess, question.state) = (false, State::Unreachable);
+                    question.is_guess = false;
+                    question.state = State::Unreachable;
+                    if let Some(channel) = question.channel.take() {
+                        effects.output(Output::Close(Channel::Dns(channel)));
+                    }
                 }
             }
+            // A forwarder that has nobody to ask is asked again in its own time.
             self.begin(now, effects, &|question| {
-                question.server == *server && question.state == State::Unreachable
+                question.server == *server
+                    && question.state == State::Unreachable
+                    && question.channel.is_none()
             });
         }
     }

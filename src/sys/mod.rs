@@ -118,6 +118,29 @@ pub fn print(text: &str, stop: RawFd) {
     }
 }
 
+/// Writes to standard error; with `patience` only what its reader takes in that time. False if
+/// something was lost.
+#[must_use]
+pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
+    // SAFETY: the descriptor is open as long as the program runs, and never closed here.
+    let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDERR_FILENO) });
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let mut ready = [pollfd(libc::STDERR_FILENO, libc::POLLOUT)];
+        if let Some(patience) = patience
+            && (poll(&mut ready, patience).is_err() || ready.iter().all(|it| it.revents == 0))
+        {
+            return false;
+        }
+        // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
+        match stderr.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
 /// open(2). What std has for it brings the tables for escaping Unicode along, 3 KB.
 fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
     let path = CString::new(path)?;

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 
 use cache_resolver::address::with_scope;
 use cache_resolver::facts::{Known, Override, Previous};
-use cache_resolver::model::{Elapsed, Failure, Input, Note, Origin, Outcome, Output};
+use cache_resolver::model::{Elapsed, Failure, Input, MdnsDatagram, Note, Origin, Outcome, Output};
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
@@ -817,6 +817,62 @@ fn who_is_asked_again_is_near_in_this_network() {
         back.iter().map(|(_, remote)| remote.as_str()).collect::<Vec<_>>(),
         ["10.0.0.1:9999"]
     );
+}
+
+/// Containers that come and go all the time: whoever refuses is not asked each time.
+#[test]
+fn a_network_that_never_rests_is_not_asked_for_ever() {
+    let config = world::config("10", "--methods mdns,gateway");
+    let mut search = Search::new(&config, &Known::default(), 1).unwrap();
+    let mut asked = 0;
+    for round in 0..40_u8 {
+        let mut world = World::new(1);
+        world.links.push(([10, 9, 0, round].into(), 24, LinkKind::Hardware));
+        world.gateways = vec!["10.0.0.1:0".parse().unwrap()];
+        let at = millis(100 + u64::from(round) * 40);
+        search.handle(at, Input::Network(world.network(true, at)));
+        loop {
+            match search.next_output() {
+                Output::OpenStream { channel, .. } => {
+                    asked += 1;
+                    search.handle(at, Input::Failed(channel, Failure::Refused));
+                }
+                Output::WaitUntil(_) => break,
+                Output::Finished(outcome) => panic!("{outcome:?}"),
+                _ => {}
+            }
+        }
+    }
+    assert!((2..=5).contains(&asked), "{asked} connections");
+}
+
+/// DNS names an address that is on-link only once the router has given us ours.
+#[test]
+fn an_address_that_was_too_far_away_is_asked_when_it_is_near() {
+    let config = world::config("10", "--methods mdns");
+    let mut search = Search::new(&config, &Known::default(), 1).unwrap();
+    let mut world = World::new(1);
+    let mut opened = Vec::new();
+    let mut feed = |search: &mut Search, at, input| {
+        search.handle(millis(at), input);
+        loop {
+            match search.next_output() {
+                Output::OpenStream { remote, .. } => opened.push(remote),
+                Output::WaitUntil(_) => return opened.len(),
+                Output::Finished(outcome) => panic!("{outcome:?}"),
+                _ => {}
+            }
+        }
+    };
+    feed(&mut search, 1, Input::Network(world.network(true, Elapsed::START)));
+    let owner = support::name("waterbug.local");
+    let record = support::address(&owner, [203, 0, 113, 9].into());
+    let payload = support::message(0, support::MULTICAST, &[], [&[record], &[], &[]]);
+    let source = "10.0.0.9:5353".parse().unwrap();
+    let datagram = MdnsDatagram { interface: 2, source, multicast: true, payload: &payload };
+    assert_eq!(feed(&mut search, 2, Input::Mdns(datagram)), 0);
+    world.links.push(([203, 0, 113, 5].into(), 24, LinkKind::Hardware));
+    assert_eq!(feed(&mut search, 600, Input::Network(world.network(true, Elapsed::START))), 1);
 }
 
 /// The dice are what they say, or the seeds mean nothing.
