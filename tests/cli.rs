@@ -536,6 +536,18 @@ fn a_signal_ends_the_wait_for_a_reader() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let place = Place::with_override("none");
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    let started = Instant::now();
+    let status = place.command("--verbose").stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(place.read("nix.conf").unwrap().contains("No local cache answered"));
+}
+
+#[test]
 fn reports_are_complete() {
     let cache = cache();
     let place = Place::with_override(&cache.to_string());
