@@ -248,7 +248,10 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
                 Ok(file) if is_ours(&file, directory) => file,
                 // Another run has just removed it.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(_) if is_of_root(&path) => {
+                Err(error)
+                    if error.kind() == ErrorKind::PermissionDenied
+                        && is_handed_over(&path, directory) =>
+                {
                     if wait(LOCK_INTERVAL) {
                         continue;
                     }
@@ -279,9 +282,10 @@ fn is_ours(file: &File, directory: &str) -> bool {
     file.metadata().is_ok_and(|metadata| is_lock(&metadata) && is_trusted(&metadata, directory))
 }
 
-/// Whether root holds this lock, or is about to hand it to us.
-fn is_of_root(path: &str) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| is_lock(&metadata) && metadata.uid() == ROOT)
+/// Whether root has just made this lock, and hands it to the owner of the directory, or has.
+fn is_handed_over(path: &str, directory: &str) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|metadata| is_lock(&metadata) && is_trusted(&metadata, directory))
 }
 
 /// Whether a file can only be opened by its owner, and has but one name.

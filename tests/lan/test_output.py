@@ -102,6 +102,20 @@ def test_another_user_s_locks_stop_nobody(cache, client):
     assert "no local cache" in result.log and result.address is None
 
 
+def test_root_and_the_user_of_the_unit_take_turns(client):
+    """Each may remove the other's files, and must not."""
+    shared = client.directory / "shared"
+    shared.mkdir()
+    os.chown(shared, NOBODY, NOBODY)
+    (client.directory / "override").write_text("none\n")
+    command = (f"for run in $(seq 200); do rm -f {shared}/nix.conf; {PROGRAM} -q --output-dir {shared}"
+               f" --override {client.directory}/override || exit; done; echo all")
+    drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    loops = [client.start(*words, "sh", "-c", command) for words in ((), drop)]
+    for loop in loops:
+        assert loop.wait(120) == 0 and loop.log.read_text() == "all\n", loop.log.read_text()
+
+
 @pytest.mark.parametrize("user", [None, 1000])
 def test_another_user_s_files_stop_nobody(cache, client, user):
     """In a directory like /tmp, where a user may not remove what is another's."""
