@@ -1,8 +1,10 @@
 """Debian's releases as root directories: other versions of Nix and of systemd, on hosts of a LAN."""
 
+import concurrent.futures
 import functools
+import pathlib
 
-from lan import REPOSITORY, sh
+from lan import COUNTER, REPOSITORY, sh
 
 # Each release, and the Nix that it has.
 NIX = {"bookworm": "2.8", "trixie": "2.26", "sid": "2.34"}
@@ -34,3 +36,28 @@ def within(release, host, *words):
     host's network, resolv.conf and hosts file, and the host's directory where it is; whatever else it
     writes is gone when it ends."""
     return ("sh", "-c", ENTER, "sh", root_directory(release), host.directory, *words)
+
+
+def realise(client, release, path, public, nix_conf, timeout=None):
+    """Has a fresh Nix of a release fetch the path: what it said, or None where it did not get it."""
+    home = client.directory / f"nix{next(COUNTER)}"
+    (home / "etc").mkdir(parents=True)
+    (home / "etc/nix.conf").write_text(
+        f"trusted-public-keys = {public}\nsandbox = false\nbuild-users-group =\n"
+        f"!include {nix_conf}\n")
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(home), "NIX_CONF_DIR": str(home / "etc"),
+        "NIX_CACHE_HOME": str(home / "cache"), "XDG_CACHE_HOME": str(home / "cache"),
+        "NIX_REMOTE": f"local?root={home}/root",
+    }
+    result = client.run(*within(release, client, "nix-store", "-r", path), env=environment, check=False,
+                        timeout=timeout)
+    copied = (home / "root").joinpath(*pathlib.Path(path).parts[1:]).exists()
+    assert copied == (result.returncode == 0), result.stderr
+    return result.stderr if copied else None
+
+
+def at_once(fetch, cases=tuple(NIX)):
+    """What becomes of each case, a release as a rule, all at once: they mostly wait."""
+    with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
+        return dict(zip(cases, pool.map(fetch, cases)))

@@ -1,13 +1,12 @@
 """Real Nix, of 2022 to this year's, with the nix.conf that was written."""
 
-import concurrent.futures
-import pathlib
 import time
 
 import pytest
 
-from debian import NIX, within
-from lan import COUNTER, Lan, PROGRAM, PYTHON, make_binary_cache, wait_until
+from dead_cache import break_off, measure
+from debian import NIX, at_once, realise
+from lan import Lan, PROGRAM, make_binary_cache, wait_until
 
 PRIORITIES = {"cache": 41, "upstream": 40}
 
@@ -34,24 +33,6 @@ def network(lan, client, binary_cache):
         host = hosts[name] = lan.host(name, number)
         host.serve_cache(content, priority=priority)
     return client, hosts["cache"], hosts["upstream"], path, public
-
-
-def realise(client, release, path, public, nix_conf):
-    """Has a fresh Nix of a release fetch the path: what it said, or None where it did not get it."""
-    home = client.directory / f"nix{next(COUNTER)}"
-    (home / "etc").mkdir(parents=True)
-    (home / "etc/nix.conf").write_text(
-        f"trusted-public-keys = {public}\nsandbox = false\nbuild-users-group =\n"
-        f"!include {nix_conf}\n")
-    environment = {
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(home), "NIX_CONF_DIR": str(home / "etc"),
-        "NIX_CACHE_HOME": str(home / "cache"), "XDG_CACHE_HOME": str(home / "cache"),
-        "NIX_REMOTE": f"local?root={home}/root",
-    }
-    result = client.run(*within(release, client, "nix-store", "-r", path), env=environment, check=False)
-    copied = (home / "root").joinpath(*pathlib.Path(path).parts[1:]).exists()
-    assert copied == (result.returncode == 0), result.stderr
-    return result.stderr if copied else None
 
 
 def upstream_url(upstream):
@@ -92,43 +73,21 @@ def test_the_upstream_serves_when_ours_dies_after_the_choice(network, release):
     assert f"from '{upstream_url(upstream)}'" in log
 
 
-def spoil(cache, script):
-    """Has something else answer where the cache was."""
-    cache.stop(cache.nginx)
-    cache.start(PYTHON, "-c", "import http.server, pathlib, sys\n"
-                "class Handler(http.server.BaseHTTPRequestHandler):\n"
-                f"    def do_GET(self):\n        {script}\n"
-                "http.server.ThreadingHTTPServer(('', 9999), Handler).serve_forever()")
-    cache.wait_for_port(9999, "t")
-
-
-def test_the_upstream_serves_when_ours_answers_500(network, release):
-    client, cache, upstream, path, public = network
-    cache.announce_by_avahi()
-    client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
-    spoil(cache, "self.send_error(500)")
-    log = realise(client, release, path, public, client.directory / "out/nix.conf")
-    assert f"from '{upstream_url(upstream)}'" in log
-
-
 def test_the_upstream_serves_when_ours_breaks_off(network, release):
     client, cache, upstream, path, public = network
     cache.announce_by_avahi()
     client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
-    # Everything is right but NARs, of which it sends one half.
-    root = cache.directory / "cache9999"
-    spoil(cache, f"body = pathlib.Path('{root}', self.path.removeprefix('/system/')).read_bytes();"
-                 " self.send_response(200); self.send_header('Content-Length', len(body));"
-                 " self.end_headers();"
-                 " self.wfile.write(body[:len(body) // 2] if '/nar/' in self.path else body)")
+    break_off(cache)
     log = realise(client, release, path, public, client.directory / "out/nix.conf")
     assert f"from 'http://{cache.address}" in log and f"from '{upstream_url(upstream)}'" in log
 
 
-def at_once(fetch, cases=tuple(NIX)):
-    """What becomes of each case, a release as a rule, all at once: they mostly wait."""
-    with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
-        return dict(zip(cases, pool.map(fetch, cases)))
+@pytest.mark.parametrize("way", ["closed port", "500", "503"])
+def test_a_dead_cache_costs_little(lan, binary_cache, way):
+    """What ends quickly of the table that tests/bench/dead-cache makes."""
+    for release, (ours, static) in measure(lan, way, binary_cache, 60).items():
+        print(f"{NIX[release]}: {ours:.1f} s, static list {static:.1f} s")
+        assert ours <= static / 2, release
 
 
 def test_after_a_move_nix_hardly_waits(lan, client, cache, binary_cache):
