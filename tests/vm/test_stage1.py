@@ -2,30 +2,21 @@
 
 import pytest
 
-from lan import sh
-from vm import IMAGES, Machine, minimal
+from vm import IMAGES, Machine, archive, minimal
 
 CACHE = "http://10.0.2.2:9999/system"
 UPSTREAM = "http://10.0.2.2:8080/system"
 # Dracut's network; a root file system that forgets.
 APPEND = "root=/dev/vda rw ip=dhcp rd.neednet=1"
-DISK = ("-drive", f"if=virtio,format=raw,snapshot=on,file={IMAGES}/debian.ext4")
-# The boot waits for nobody; for what is found in stage 1 to be certain, this one has to: 20 s at most.
-WAIT = """tries=0
+DISK = ("-drive", f"if=virtio,format=raw,snapshot=on,file={IMAGES}/trixie.ext4")
+# A hook of dracut's before the switch to stage 2. The boot waits for nobody; for what is found in stage 1 to be
+# certain, this one has to: 20 s at most.
+HOOK = {"usr/lib/dracut/hooks/pre-pivot/50-wait.sh": """tries=0
 while [ ! -e /run/cache-resolver/waterbug-ip ] && [ $tries -lt 100 ]; do
     sleep 0.2
     tries=$((tries + 1))
 done
-"""
-
-
-def hook(directory):
-    """An archive with one of dracut's hooks, which is run before the switch to stage 2."""
-    path = directory / "hook/usr/lib/dracut/hooks/pre-pivot"
-    path.mkdir(parents=True)
-    (path / "50-wait.sh").write_text(WAIT)
-    sh("sh", "-c", "find . | cpio --quiet -o -H newc >../hook.cpio", cwd=directory / "hook")
-    return directory / "hook.cpio"
+"""}
 
 
 @pytest.mark.parametrize("proxy", [True, False], ids=["proxy", "none"])
@@ -35,7 +26,7 @@ def test_what_stage_1_finds_nix_uses_in_stage_2(host, binary_cache, proxy):
     host.serve_cache(content, port=8080, priority=40)
     if proxy:
         host.serve_cache(content)
-    initrd = (IMAGES / "dracut.img", minimal()[1], *([hook(host.directory)] if proxy else []))
+    initrd = (IMAGES / "dracut.img", minimal()[1], *([archive(host.directory, HOOK)] if proxy else []))
     machine = Machine(host.lan, append=APPEND, initrd=initrd, qemu=DISK, host=host)
     machine.wait_for_boot()
 
