@@ -83,11 +83,6 @@ pub fn with_scope(mut remote: SocketAddr, scope: u32) -> SocketAddr {
     remote
 }
 
-/// What is wrong with link-local IPv6: Nix up to 2.26 takes such an address with its zone, 2.34 does
-/// not, and a zone of stage 1 need not be there in stage 2.
-pub const LINK_LOCAL: &str =
-    "a link-local address, which Nix cannot use: give it an IPv4 or ULA address";
-
 #[cfg(test)]
 mod tests {
     use super::*;

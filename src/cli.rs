@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 
+use crate::config::{Config, Host, Report, Verbosity};
 use crate::facts::Prefix;
 use crate::model::{Methods, Origin};
-use crate::wire::dns::Name;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -40,8 +40,6 @@ Usage: cache-resolver [OPTIONS]
   -h, --help                            -V, --version
 ";
 
-/// Bytes of a host name in text. RFC 1035 §2.3.4, less the length byte and the root.
-const HOST_MAX: usize = 253;
 /// Settings that may be given; each becomes a line.
 const SETTINGS_MAX: usize = 64;
 /// Upstreams that may be given; Nix asks every one for every path.
@@ -69,71 +67,6 @@ const SWEEP_RATE_MAX: u32 = 100_000;
 /// The shortest and longest budget, in milliseconds.
 const BUDGET_RANGE: std::ops::RangeInclusive<u64> = 100..=60_000;
 
-/// Everything the user can decide.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The name in the hosts file and in DNS, lower case.
-    pub host: String,
-    /// The cache's port.
-    pub port: u16,
-    /// The cache's path, with a leading slash and no final one; empty for the root.
-    pub path: String,
-    /// What Nix uses besides.
-    pub upstreams: Vec<String>,
-    /// Add to the substituters of other files instead of replacing them.
-    pub additive: bool,
-    /// The priority written into the URL.
-    pub priority: u32,
-    /// nix.conf lines for the found case; an empty value drops the line.
-    pub settings: Vec<(String, String)>,
-    /// Where the files go; `None` when the environment names no place.
-    pub output_dir: Option<String>,
-    /// Where the user's own word may be.
-    pub override_file: String,
-    /// The hard limit for the whole run.
-    pub budget: Duration,
-    /// The methods to use.
-    pub methods: Methods,
-    /// Stay, and search again whenever the network changes.
-    pub watch: bool,
-    /// The methods of those later searches.
-    pub later_methods: Methods,
-    /// Networks to sweep besides our own.
-    pub sweep: Vec<Prefix>,
-    /// Probes of the sweep in a second.
-    pub sweep_rate: u32,
-    /// Probes of the sweep at most.
-    pub sweep_limit: u32,
-    /// Print nix.conf instead of writing it.
-    pub dry_run: bool,
-    /// How the run is reported on standard output.
-    pub report: Report,
-    /// How much is logged.
-    pub verbosity: Verbosity,
-}
-
-/// What standard output gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// Nothing.
-    None,
-    /// `--explain`: the timeline for people.
-    Text,
-    /// `--json`: the timeline for programs.
-    Json,
-}
-
-/// What the log gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
-    /// Problems only.
-    Quiet,
-    /// And the result.
-    Normal,
-    /// And every step.
-    Verbose,
-}
-
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -156,14 +89,6 @@ pub struct Environment {
     pub user: u32,
 }
 
-impl Config {
-    /// The name for mDNS and for files: the host's first label.
-    #[must_use]
-    pub fn short_name(&self) -> &str {
-        self.host.split('.').next().unwrap_or(&self.host)
-    }
-}
-
 /// Reads the arguments, the program's own name not among them.
 ///
 /// # Errors
@@ -173,7 +98,7 @@ pub fn parse(
     environment: &Environment,
 ) -> Result<Command, String> {
     let mut config = Config {
-        host: "waterbug.lan".to_owned(),
+        host: Host::parse("waterbug.lan").unwrap_or_default(),
         port: 9999,
         path: "/system".to_owned(),
         upstreams: Vec::new(),
@@ -226,7 +151,7 @@ pub fn parse(
         config.upstreams.push("https://cache.nixos.org".to_owned());
     }
     if config.override_file.is_empty() {
-        config.override_file = format!("/etc/cache-resolver/{}-override", config.short_name());
+        config.override_file = format!("/etc/cache-resolver/{}-override", config.host.short_name());
     }
     // A laptop must not sweep every network that it visits, unless its user says so.
     config.later_methods = if has_said_how {
@@ -278,7 +203,7 @@ fn refuse_value(option: &str, value: &str, what: &str) -> Result<(), String> {
 fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), String> {
     let refuse = |what: &str| refuse_value(option, &value, what);
     match option {
-        "host" => match parse_host(&value) {
+        "host" => match Host::parse(&value) {
             Some(host) => config.host = host,
             None => {
                 return refuse("not a host name (for an address, write it to the --override file)");
@@ -342,21 +267,6 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
         _ => config.methods = parse_methods(&value)?,
     }
     Ok(())
-}
-
-/// A host name in lower case, its final dot removed; names that are addresses are refused.
-fn parse_host(value: &str) -> Option<String> {
-    let host = value.strip_suffix('.').unwrap_or(value).to_ascii_lowercase();
-    let is_label = |label: &str| {
-        !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    let is_name = host.len() <= HOST_MAX
-        && Name::from_text(&host).is_ok()
-        && host.split('.').all(is_label)
-        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    is_name.then_some(host)
 }
 
 /// Text that stays one word and one value in nix.conf, where `#` starts a comment.
@@ -485,7 +395,7 @@ mod tests {
     #[test]
     fn defaults_are_the_contract_s() {
         let config = parse_words("").unwrap();
-        assert_eq!((config.host.as_str(), config.port), ("waterbug.lan", 9999));
+        assert_eq!((config.host.text.as_str(), config.port), ("waterbug.lan", 9999));
         assert_eq!((config.path.as_str(), config.priority), ("/system", 30));
         assert_eq!(config.upstreams, ["https://cache.nixos.org"]);
         assert_eq!(config.override_file, "/etc/cache-resolver/waterbug-override");
@@ -501,7 +411,7 @@ mod tests {
              --setting fallback= --setting x=y=z --methods dns,mdns --json --explain -v --additive",
         )
         .unwrap();
-        assert_eq!((config.host.as_str(), config.short_name()), ("hive.example", "hive"));
+        assert_eq!((config.host.text.as_str(), config.host.short_name()), ("hive.example", "hive"));
         assert_eq!((config.port, config.path.as_str()), (80, ""));
         assert_eq!(config.upstreams, ["https://a", "daemon"]);
         assert_eq!(config.budget, Duration::from_millis(250));

@@ -1,9 +1,9 @@
-//! Leads become candidates: each address once, the best first, none forgotten or written off early.
+//! The candidates: each address once, the best first, none forgotten or written off early.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::needs_zone;
-use crate::model::{Flaw, Lead, Origin};
+use crate::model::{Candidate, Flaw, Origin};
 
 /// Candidates kept of one origin that names the cache.
 const NAMED_CANDIDATES_MAX: usize = 128;
@@ -17,14 +17,14 @@ const WEAK_CANDIDATES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Frontier {
     /// In the order in which they became known.
-    candidates: Vec<Candidate>,
+    entries: Vec<Entry>,
 }
 
 /// An address that may be the cache's.
 #[derive(Debug)]
-struct Candidate {
+struct Entry {
     /// Where it is, and the most trusted origin that says so.
-    lead: Lead,
+    candidate: Candidate,
     /// Which of its speaker's candidates it is: the first of everybody come before anybody's second.
     /// A machine that names itself always is its own first.
     turn: usize,
@@ -52,21 +52,23 @@ enum State {
 }
 
 impl Frontier {
-    /// Adds a lead; true if there is something new to try.
-    pub fn add(&mut self, lead: Lead) -> bool {
-        match self.find_mut(lead.remote) {
-            Some(known) => known.confirm(lead),
-            None => self.insert(lead),
+    /// Adds a candidate; true if there is something new to try.
+    pub fn add(&mut self, candidate: Candidate) -> bool {
+        match self.find_mut(candidate.remote) {
+            Some(known) => known.confirm(candidate),
+            None => self.insert(candidate),
         }
     }
 
     /// Adds a candidate if its speaker, and its origin, have room for one more.
-    fn insert(&mut self, lead: Lead) -> bool {
-        let of_origin = || self.candidates.iter().filter(|known| known.lead.origin == lead.origin);
-        let max = if lead.origin.is_named() { NAMED_CANDIDATES_MAX } else { WEAK_CANDIDATES_MAX };
-        let turn = if names_another(&lead) {
-            let is_rival = |known: &&Candidate| {
-                known.lead.speaker == lead.speaker && names_another(&known.lead)
+    fn insert(&mut self, candidate: Candidate) -> bool {
+        let of_origin =
+            || self.entries.iter().filter(|known| known.candidate.origin == candidate.origin);
+        let max =
+            if candidate.origin.is_named() { NAMED_CANDIDATES_MAX } else { WEAK_CANDIDATES_MAX };
+        let turn = if names_another(&candidate) {
+            let is_rival = |known: &&Entry| {
+                known.candidate.speaker == candidate.speaker && names_another(&known.candidate)
             };
             1 + of_origin().filter(is_rival).count()
         } else {
@@ -75,35 +77,37 @@ impl Frontier {
         let has_room = turn <= OTHERS_PER_SPEAKER_MAX && of_origin().count() < max;
         if has_room {
             // The cache of an earlier search that wanted its name wants it still.
-            let by_name = lead.has_name && lead.origin == Origin::Previous;
+            let by_name = candidate.has_name && candidate.origin == Origin::Previous;
             let state = if by_name { State::WaitingByName } else { State::Waiting };
-            self.candidates.push(Candidate { lead, turn, state });
+            self.entries.push(Entry { candidate, turn, state });
         }
         has_room
     }
 
     /// Takes the best candidate that waits and, by its origin and its turn among its speaker's,
     /// `may_start`: where it is and whether to call it by name.
-    pub fn next(&mut self, may_start: impl Fn(Origin, usize) -> bool) -> Option<(Lead, bool)> {
-        let candidate = self
-            .candidates
+    pub fn next(&mut self, may_start: impl Fn(Origin, usize) -> bool) -> Option<(Candidate, bool)> {
+        let entry = self
+            .entries
             .iter_mut()
-            .filter(|candidate| matches!(candidate.state, State::Waiting | State::WaitingByName))
-            .filter(|candidate| may_start(candidate.lead.origin, candidate.turn))
-            .min_by_key(|known| (known.lead.origin, needs_zone(known.address()), known.turn))?;
-        let by_name = candidate.state == State::WaitingByName;
-        candidate.state = State::InFlight;
-        Some((candidate.lead, by_name))
+            .filter(|entry| matches!(entry.state, State::Waiting | State::WaitingByName))
+            .filter(|entry| may_start(entry.candidate.origin, entry.turn))
+            .min_by_key(|known| {
+                (known.candidate.origin, needs_zone(known.address()), known.turn)
+            })?;
+        let by_name = entry.state == State::WaitingByName;
+        entry.state = State::InFlight;
+        Some((entry.candidate, by_name))
     }
 
     /// Records the flaw that an attempt has shown; true if the candidate is to be asked once more, by
-    /// name, if it `may_by_name`. `tried` is the lead that the attempt was made for.
-    pub fn reject(&mut self, tried: &Lead, flaw: Flaw, may_by_name: bool) -> bool {
-        let Some(candidate) = self.find_mut(tried.remote) else { return false };
+    /// name, if it `may_by_name`. `tried` is what the attempt was made for.
+    pub fn reject(&mut self, tried: &Candidate, flaw: Flaw, may_by_name: bool) -> bool {
+        let Some(entry) = self.find_mut(tried.remote) else { return false };
         let wants_name = may_by_name && flaw.may_want_name();
-        candidate.state = if wants_name && candidate.lead.has_name {
+        entry.state = if wants_name && entry.candidate.has_name {
             State::WaitingByName
-        } else if candidate.lead.origin.is_named() && !tried.origin.is_named() {
+        } else if entry.candidate.origin.is_named() && !tried.origin.is_named() {
             // Named meanwhile: it gets the time that the named have.
             State::Waiting
         } else if flaw.is_silence() {
@@ -113,91 +117,91 @@ impl Frontier {
         } else {
             State::NotACache
         };
-        let again = candidate.state == State::WaitingByName;
-        if !candidate.is_open() && candidate.lead.origin == Origin::Sweep {
+        let again = entry.state == State::WaitingByName;
+        if !entry.is_open() && entry.candidate.origin == Origin::Sweep {
             // A sweep comes by each address once: what is over need not be kept.
-            self.candidates.retain(|known| known.lead.remote != tried.remote);
+            self.entries.retain(|known| known.candidate.remote != tried.remote);
         }
         again
     }
 
     /// The candidate at `remote` is a cache and waits for the choice.
     pub fn hold(&mut self, remote: SocketAddr) {
-        if let Some(candidate) = self.find_mut(remote) {
-            candidate.state = State::Verified;
+        if let Some(entry) = self.find_mut(remote) {
+            entry.state = State::Verified;
         }
     }
 
     /// Has those that have not answered asked again, if they may still be.
-    pub fn ask_silent_again(&mut self, may_be_asked: impl Fn(&Lead) -> bool) {
-        for candidate in &mut self.candidates {
-            if matches!(candidate.state, State::NoAnswer(_)) && may_be_asked(&candidate.lead) {
-                candidate.state = State::Waiting;
+    pub fn ask_silent_again(&mut self, may_be_asked: impl Fn(&Candidate) -> bool) {
+        for entry in &mut self.entries {
+            if matches!(entry.state, State::NoAnswer(_)) && may_be_asked(&entry.candidate) {
+                entry.state = State::Waiting;
             }
         }
     }
 
-    /// The lead of the candidate at `remote`, with its most trusted origin.
+    /// The candidate at `remote`, with its most trusted origin.
     #[must_use]
-    pub fn lead_to(&self, remote: SocketAddr) -> Option<Lead> {
-        self.leads(move |candidate| candidate.lead.remote == remote).next()
+    pub fn candidate_at(&self, remote: SocketAddr) -> Option<Candidate> {
+        self.candidates(move |entry| entry.candidate.remote == remote).next()
     }
 
     /// The link-local addresses at which a cache answers.
-    pub fn link_local_caches(&self) -> impl Iterator<Item = Lead> + '_ {
-        self.leads(|known| known.state == State::Verified && needs_zone(known.address()))
+    pub fn link_local_caches(&self) -> impl Iterator<Item = Candidate> + '_ {
+        self.candidates(|known| known.state == State::Verified && needs_zone(known.address()))
     }
 
     /// Whether a candidate that could win is not judged yet.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.leads(Candidate::may_yet_win).next().is_some()
+        self.candidates(Entry::may_yet_win).next().is_some()
     }
 
     /// The same of those that somebody names.
     #[must_use]
     pub fn awaits_named(&self) -> bool {
-        self.leads(Candidate::may_yet_win).any(|lead| lead.origin.is_named())
+        self.candidates(Entry::may_yet_win).any(|candidate| candidate.origin.is_named())
     }
 
     /// Whether a candidate that somebody names could not be reached.
     #[must_use]
     pub fn has_unreachable(&self) -> bool {
-        let is_it = |known: &Candidate| {
+        let is_it = |known: &Entry| {
             known.state == State::NoAnswer(Flaw::Unreachable) && !needs_zone(known.address())
         };
-        self.leads(is_it).any(|lead| lead.origin.is_named())
+        self.candidates(is_it).any(|candidate| candidate.origin.is_named())
     }
 
-    /// The leads of the candidates of one kind.
-    fn leads<'a>(
+    /// The candidates of one kind.
+    fn candidates<'a>(
         &'a self,
-        is_wanted: impl Fn(&Candidate) -> bool + 'a,
-    ) -> impl Iterator<Item = Lead> + 'a {
-        self.candidates.iter().filter(move |known| is_wanted(known)).map(|known| known.lead)
+        is_wanted: impl Fn(&Entry) -> bool + 'a,
+    ) -> impl Iterator<Item = Candidate> + 'a {
+        self.entries.iter().filter(move |known| is_wanted(known)).map(|known| known.candidate)
     }
 
     /// The candidate at `remote`.
-    fn find_mut(&mut self, remote: SocketAddr) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().find(|candidate| candidate.lead.remote == remote)
+    fn find_mut(&mut self, remote: SocketAddr) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.candidate.remote == remote)
     }
 }
 
-impl Candidate {
+impl Entry {
     /// Its address.
     const fn address(&self) -> IpAddr {
-        self.lead.remote.ip()
+        self.candidate.remote.ip()
     }
 
-    /// Takes in that `lead` leads here, too; true if that is a reason to ask again.
-    fn confirm(&mut self, lead: Lead) -> bool {
-        let is_named_now = lead.origin.is_named() && !self.lead.origin.is_named();
-        self.lead.origin = self.lead.origin.min(lead.origin);
-        let gives_name = lead.has_name && !self.lead.has_name;
-        self.lead.has_name |= lead.has_name;
-        if !names_another(&lead) {
+    /// Takes in that `candidate` is this address, too; true if that is a reason to ask again.
+    fn confirm(&mut self, candidate: Candidate) -> bool {
+        let is_named_now = candidate.origin.is_named() && !self.candidate.origin.is_named();
+        self.candidate.origin = self.candidate.origin.min(candidate.origin);
+        let gives_name = candidate.has_name && !self.candidate.has_name;
+        self.candidate.has_name |= candidate.has_name;
+        if !names_another(&candidate) {
             // Whoever else has named it does not hold it back.
-            (self.lead.speaker, self.turn) = (lead.speaker, 0);
+            (self.candidate.speaker, self.turn) = (candidate.speaker, 0);
         }
         self.state = match self.state {
             State::RefusesAddress | State::NoAnswer(Flaw::Broken) if gives_name => {
@@ -222,8 +226,8 @@ impl Candidate {
 }
 
 /// Whether a machine names another than itself.
-fn names_another(lead: &Lead) -> bool {
-    lead.speaker.is_some_and(|speaker| speaker != lead.remote.ip())
+fn names_another(candidate: &Candidate) -> bool {
+    candidate.speaker.is_some_and(|speaker| speaker != candidate.remote.ip())
 }
 
 #[cfg(test)]
@@ -235,20 +239,20 @@ mod tests {
         SocketAddr::from(([10, 0, 0, host], 9999))
     }
 
-    /// A lead from `origin` to a host of 10.0.0.0/24.
-    fn lead(origin: Origin, host: u8) -> Lead {
-        Lead { has_name: origin == Origin::Dns, ..Lead::new(origin, remote(host)) }
+    /// A candidate from `origin`: a host of 10.0.0.0/24.
+    fn candidate(origin: Origin, host: u8) -> Candidate {
+        Candidate { has_name: origin == Origin::Dns, ..Candidate::new(origin, remote(host)) }
     }
 
     #[test]
     fn the_best_origin_goes_first_and_each_address_once() {
         let mut frontier = Frontier::default();
-        assert!(frontier.add(lead(Origin::Mdns, 1)));
-        assert!(frontier.add(lead(Origin::Dns, 2)));
-        assert!(!frontier.add(lead(Origin::Hosts, 1)));
-        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Hosts, 1), false)));
+        assert!(frontier.add(candidate(Origin::Mdns, 1)));
+        assert!(frontier.add(candidate(Origin::Dns, 2)));
+        assert!(!frontier.add(candidate(Origin::Hosts, 1)));
+        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Hosts, 1), false)));
         assert_eq!(frontier.next(|origin, _| origin != Origin::Dns), None);
-        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 2), false)));
+        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 2), false)));
         assert_eq!(frontier.next(|_, _| true), None);
         assert!(frontier.is_busy());
     }
@@ -257,23 +261,23 @@ mod tests {
     fn a_name_helps_before_and_after_the_refusal() {
         for flaw in [Flaw::Status(400), Flaw::Status(301), Flaw::NotCacheInfo] {
             let mut frontier = Frontier::default();
-            frontier.add(lead(Origin::Dns, 1));
-            frontier.add(lead(Origin::Mdns, 2));
+            frontier.add(candidate(Origin::Dns, 1));
+            frontier.add(candidate(Origin::Mdns, 2));
             while frontier.next(|_, _| true).is_some() {}
-            assert!(frontier.reject(&lead(Origin::Dns, 1), flaw, true));
-            assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 1), true)));
-            assert!(!frontier.reject(&lead(Origin::Dns, 1), flaw, false));
-            assert!(!frontier.reject(&lead(Origin::Mdns, 2), flaw, true));
+            assert!(frontier.reject(&candidate(Origin::Dns, 1), flaw, true));
+            assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 1), true)));
+            assert!(!frontier.reject(&candidate(Origin::Dns, 1), flaw, false));
+            assert!(!frontier.reject(&candidate(Origin::Mdns, 2), flaw, true));
             assert_eq!(frontier.next(|_, _| true), None);
-            assert!(frontier.add(lead(Origin::Dns, 2)));
-            assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 2), true)));
+            assert!(frontier.add(candidate(Origin::Dns, 2)));
+            assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 2), true)));
         }
     }
 
     #[test]
     fn who_wanted_its_name_before_is_called_by_it() {
         let mut frontier = Frontier::default();
-        let previous = Lead { has_name: true, ..lead(Origin::Previous, 1) };
+        let previous = Candidate { has_name: true, ..candidate(Origin::Previous, 1) };
         frontier.add(previous);
         assert_eq!(frontier.next(|_, _| true), Some((previous, true)));
     }
@@ -284,20 +288,20 @@ mod tests {
             // Named after the failure, and before.
             for early in [false, true] {
                 let mut frontier = Frontier::default();
-                let weak = lead(Origin::Gateway, 1);
+                let weak = candidate(Origin::Gateway, 1);
                 frontier.add(weak);
                 assert_eq!(frontier.next(|_, _| true), Some((weak, false)));
-                assert!(!(early && frontier.add(lead(Origin::Mdns, 1))), "in flight");
+                assert!(!(early && frontier.add(candidate(Origin::Mdns, 1))), "in flight");
                 frontier.reject(&weak, flaw, true);
-                assert_eq!(!early && frontier.add(lead(Origin::Mdns, 1)), !early);
+                assert_eq!(!early && frontier.add(candidate(Origin::Mdns, 1)), !early);
                 assert!(frontier.awaits_named());
                 assert_eq!(
                     frontier.next(|_, _| true),
-                    Some((lead(Origin::Mdns, 1), false)),
+                    Some((candidate(Origin::Mdns, 1), false)),
                     "{flaw:?}"
                 );
-                frontier.reject(&lead(Origin::Mdns, 1), flaw, true);
-                assert!(!frontier.add(lead(Origin::Mdns, 1)), "once");
+                frontier.reject(&candidate(Origin::Mdns, 1), flaw, true);
+                assert!(!frontier.add(candidate(Origin::Mdns, 1)), "once");
                 assert_eq!(frontier.next(|_, _| true), None);
             }
         }
@@ -306,11 +310,11 @@ mod tests {
     #[test]
     fn a_held_cache_that_is_named_then_is_asked_again_and_wins() {
         let mut frontier = Frontier::default();
-        frontier.add(lead(Origin::Neighbours, 1));
+        frontier.add(candidate(Origin::Neighbours, 1));
         frontier.next(|_, _| true);
         frontier.hold(remote(1));
-        assert!(frontier.add(lead(Origin::Dns, 1)) && frontier.awaits_named());
-        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Dns, 1), false)));
+        assert!(frontier.add(candidate(Origin::Dns, 1)) && frontier.awaits_named());
+        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 1), false)));
     }
 
     #[test]
@@ -322,27 +326,28 @@ mod tests {
             (3, Flaw::Status(404)),
             (4, Flaw::Refused),
         ] {
-            frontier.add(lead(Origin::Mdns, host));
+            frontier.add(candidate(Origin::Mdns, host));
             frontier.next(|_, _| true);
-            frontier.reject(&lead(Origin::Mdns, host), flaw, false);
+            frontier.reject(&candidate(Origin::Mdns, host), flaw, false);
         }
-        frontier.ask_silent_again(|lead| lead.remote != remote(2));
-        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Mdns, 1), false)));
-        assert_eq!(frontier.next(|_, _| true), Some((lead(Origin::Mdns, 4), false)));
+        frontier.ask_silent_again(|candidate| candidate.remote != remote(2));
+        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Mdns, 1), false)));
+        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Mdns, 4), false)));
         assert_eq!(frontier.next(|_, _| true), None);
     }
 
     #[test]
     fn a_liar_fills_only_its_own_share() {
         let mut frontier = Frontier::default();
-        let heard = |host, speaker| Lead::heard(Origin::Mdns, remote(host), remote(speaker).ip());
+        let heard =
+            |host, speaker| Candidate::heard(Origin::Mdns, remote(host), remote(speaker).ip());
         let added = (0..32).filter(|host| frontier.add(heard(*host, 200))).count();
         assert_eq!(added, OTHERS_PER_SPEAKER_MAX);
         assert!(frontier.add(heard(201, 202)), "another's other");
         assert!(frontier.add(heard(203, 203)), "an honest one");
         assert!(!frontier.add(heard(3, 3)), "known, but not for itself");
         let order: Vec<_> = std::iter::from_fn(|| frontier.next(|_, _| true))
-            .map(|(lead, _)| lead.remote)
+            .map(|(candidate, _)| candidate.remote)
             .collect();
         assert_eq!(order, [3, 203, 0, 201, 1, 2].map(remote));
     }
@@ -350,11 +355,15 @@ mod tests {
     #[test]
     fn a_link_local_address_delays_nobody() {
         let mut frontier = Frontier::default();
-        let ghost = Lead::new(Origin::Dns, "[fe80::1%2]:9999".parse().unwrap());
+        let ghost = Candidate::new(Origin::Dns, "[fe80::1%2]:9999".parse().unwrap());
         frontier.add(ghost);
-        frontier.add(lead(Origin::Dns, 2));
-        assert_eq!(frontier.next(|_, _| true).unwrap().0, lead(Origin::Dns, 2), "the other first");
-        frontier.reject(&lead(Origin::Dns, 2), Flaw::Refused, true);
+        frontier.add(candidate(Origin::Dns, 2));
+        assert_eq!(
+            frontier.next(|_, _| true).unwrap().0,
+            candidate(Origin::Dns, 2),
+            "the other first"
+        );
+        frontier.reject(&candidate(Origin::Dns, 2), Flaw::Refused, true);
         assert_eq!(frontier.next(|_, _| true), Some((ghost, false)));
         assert!(!frontier.is_busy() && !frontier.awaits_named());
         frontier.hold(ghost.remote);
@@ -366,10 +375,11 @@ mod tests {
         let mut frontier = Frontier::default();
         for host in 0..5000_u16 {
             let [high, low] = host.to_be_bytes();
-            let lead = Lead::new(Origin::Sweep, SocketAddr::from(([10, 1, high, low], 9999)));
-            assert!(frontier.add(lead), "{host}");
+            let candidate =
+                Candidate::new(Origin::Sweep, SocketAddr::from(([10, 1, high, low], 9999)));
+            assert!(frontier.add(candidate), "{host}");
             frontier.next(|_, _| true);
-            frontier.reject(&lead, Flaw::Unreachable, true);
+            frontier.reject(&candidate, Flaw::Unreachable, true);
         }
     }
 }

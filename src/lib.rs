@@ -1,46 +1,46 @@
-//! Finds the Nix binary cache on the local network, proves it, and tells Nix.
+//! Finds the Nix binary cache on the local network, verifies it, and tells Nix.
 //!
 //! ```text
-//!      main ─ cli ─▶ Config                        output ─▶ nix.conf
-//!        │                                            ▲ Outcome
-//!        ▼                                            │
-//!      event_loop   (owns every descriptor and the only clock)
-//!        │  ├─▶ sockets, sys (all unsafe)
-//!        │  └─▶ facts  (resolv.conf, hosts, overrides, links, routes, neighbours)
+//!      main ─ cli ─▶ config                  tell {words log report json}   output ─▶ nix.conf
+//!        │                                     ▲ what happened                ▲ Outcome
+//!        ▼                                     │                              │
+//!       run   (one run, once or watching) ─────┴──────────────────────────────┘
+//!        │
+//!        ▼
+//!       io {event_loop conversation sockets wait}   (owns every descriptor and the only clock)
+//!        │                                  └─▶ watch   (pure: when to search again)
 //!        │ Input, Elapsed ▼      ▲ Output
-//!      search       (pure: budget, ranking, choice)
-//!        ├─▶ discover: Discovery {known dns mdns nearby ping sweep} ──Lead──▶ frontier
-//!        │                                                         Candidate │
-//!        └─▶ verify ◀────────────────────────────────────────────────────────┘
+//!       search      (pure: budget, ranking, choice)
+//!        ├─▶ discover: Discovery {known dns mdns nearby ping sweep} ──Candidate──▶ frontier
+//!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
-//!      all of it: model ─▶ facts ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address
+//!       all of it: model ─▶ facts {network prefix resolv_conf hosts override_file lines}
+//!                        ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address
 //! ```
 //!
-//! Data moves one way: facts → leads → candidates → verdicts → outcome. Everything below the event
-//! loop is sans-IO: bytes and elapsed time in, bytes and the next deadline out. So a whole search
-//! runs in a test in microseconds, with the losses, lies and delays of a bad day (`tests/sim`).
-//! `--watch` is one such search after another; `watch` waits for a reason in between.
+//! Data moves one way: facts → candidates → verdicts → outcome. Everything below [`io`] is sans-IO:
+//! bytes and elapsed time in, bytes and the next deadline out. So a whole search runs in a test in
+//! microseconds, with the losses, lies and delays of a bad day (`tests/sim`).
 //!
-//! The modules in the order in which they are best read:
+//! Best read in this order: what a search is made of, [`model`]; the search itself, [`search`], with
+//! those who find candidates, [`discover`], who keeps them, [`frontier`], and who judges them,
+//! [`verify`]; what the host knows, [`facts`], and what is said on the network, [`wire`]; then how a
+//! search meets the world, [`io`] and [`watch`]; and how a run goes, [`cli`], [`config`], [`run`],
+//! [`output`], [`tell`]. At the bottom lie [`address`] and [`sys`].
 
 pub mod address;
-pub mod model;
-
-pub mod search;
-
-pub mod discover;
-pub mod frontier;
-pub mod verify;
-
-pub mod wire;
-
-pub mod facts;
-
 pub mod cli;
-pub mod event_loop;
-pub mod log;
+pub mod config;
+pub mod discover;
+pub mod facts;
+pub mod frontier;
+pub mod io;
+pub mod model;
 pub mod output;
-pub mod report;
-pub mod sockets;
+pub mod run;
+pub mod search;
 pub mod sys;
+pub mod tell;
+pub mod verify;
 pub mod watch;
+pub mod wire;

@@ -1,4 +1,4 @@
-//! The values that move through the search: facts → leads → candidates → verdicts → outcome.
+//! The values that move through the search: facts → candidates → verdicts → outcome.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -116,8 +116,8 @@ impl Origin {
         }
     }
 
-    /// Whether somebody says that the cache is there. The others only say that a host is: a *weak*
-    /// lead.
+    /// Whether somebody says that the cache is there. The others only say that a host is: *weak*
+    /// candidates.
     #[must_use]
     pub const fn is_named(self) -> bool {
         (self as u8) <= Self::Mdns as u8
@@ -195,7 +195,7 @@ impl Methods {
 
 /// Someone says that the cache may be at this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lead {
+pub struct Candidate {
     /// Where it is known from.
     pub origin: Origin,
     /// Address, port and, for link-local IPv6, scope.
@@ -207,7 +207,7 @@ pub struct Lead {
     pub has_name: bool,
 }
 
-impl Lead {
+impl Candidate {
     /// What this host knows by itself of `remote`.
     #[must_use]
     pub const fn new(origin: Origin, remote: SocketAddr) -> Self {
@@ -221,7 +221,7 @@ impl Lead {
     }
 }
 
-/// What the proof of one candidate came to.
+/// What the verification of one candidate came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is a Nix binary cache for `/nix/store`.
@@ -298,7 +298,7 @@ pub struct Found {
 pub enum Channel {
     /// A DNS question.
     Dns(u32),
-    /// The proof of a candidate.
+    /// The verification of a candidate.
     Verify(u32),
 }
 
@@ -442,20 +442,20 @@ pub enum Note {
     AskedServer(SocketAddr),
     /// A DNS server has answered that it knows nothing, or cannot be asked.
     ServerDenied(SocketAddr),
-    /// A lead that was followed.
-    Followed(Lead),
-    /// A lead to an address that is neither private nor on-link.
-    NotPrivate(Lead),
+    /// A candidate that is new.
+    Added(Candidate),
+    /// A candidate at an address that is neither private nor on-link.
+    NotPrivate(Candidate),
     /// A cache answers at a link-local address; the host's other addresses are looked for.
-    LinkLocal(Lead),
+    LinkLocal(Candidate),
     /// The search has ended, and a link-local address is all that it found.
-    OnlyLinkLocal(Lead),
-    /// The proof of a candidate has ended.
-    Judged(Lead, Verdict),
+    OnlyLinkLocal(Candidate),
+    /// A candidate has been judged.
+    Judged(Candidate, Verdict),
     /// The server refused its address; it is asked again by its name.
     AskedByName(SocketAddr),
     /// A method has nothing more to say.
-    HadItsSay(Origin),
+    Finished(Origin),
     /// The sweep begins: how, and how many addresses it may ask.
     Sweeps {
         /// How it asks.
@@ -470,10 +470,10 @@ pub enum Note {
         /// How long that took.
         time: Duration,
     },
-    /// A weak lead leads to a cache; those that know its name may still say another.
-    Held(Lead),
+    /// A weak candidate is a cache; those that know its name may still name another.
+    Held(Candidate),
     /// The winner's origin.
-    Won(Origin),
+    Chosen(Origin),
     /// The time is up.
     BudgetSpent,
 }
@@ -493,7 +493,7 @@ pub struct Effects {
     /// To be done by the event loop, in this order.
     pub outputs: VecDeque<Output>,
     /// To be followed.
-    pub leads: Vec<Lead>,
+    pub candidates: Vec<Candidate>,
 }
 
 impl Effects {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::time::Duration;
 
-use crate::cli::Config;
+use crate::config::Config;
 use crate::model::{Found, Outcome};
 use crate::sys;
 
@@ -65,7 +65,7 @@ pub fn render(config: &Config, outcome: Outcome) -> Files {
     let url = url_of(config, found, &in_url);
     let mut nix_conf = format!(
         "# Written by cache-resolver. {} answered at {in_url}:{}.\n",
-        config.short_name(),
+        config.host.short_name(),
         found.remote.port()
     );
     if config.additive {
@@ -86,7 +86,7 @@ pub fn render(config: &Config, outcome: Outcome) -> Files {
 /// The substituter's URL. The priority stands in it because Nix sorts by priority, not by place:
 /// attic announces 41, cache.nixos.org 40, and so the LAN would be asked last.
 fn url_of(config: &Config, found: Found, address: &str) -> String {
-    let host = if found.by_name { &config.host } else { address };
+    let host = if found.by_name { &config.host.text } else { address };
     let port = found.remote.port();
     format!("http://{host}:{port}{}?priority={}", config.path, config.priority)
 }
@@ -391,18 +391,5 @@ impl WriteError {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.error.kind() == ErrorKind::WouldBlock
-    }
-
-    /// The whole story with the remedy, for the log.
-    #[must_use]
-    pub fn message(&self) -> String {
-        let remedy = match self.error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space there",
-            ErrorKind::WouldBlock => "another run holds the lock: end it",
-            ErrorKind::IsADirectory => "remove the directory that has the file's name",
-            ErrorKind::PermissionDenied => "run as root, or name another place with --output-dir",
-            _ => "name another place with --output-dir",
-        };
-        format!("cannot write {}: {}; {remedy}", self.path, self.error)
     }
 }

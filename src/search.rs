@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use crate::address::{is_approachable, is_link_local, is_private, needs_zone, with_port};
-use crate::cli::Config;
+use crate::config::Config;
 use crate::discover::Discovery;
 use crate::facts::{Known, Neighbour, Network};
 use crate::frontier::Frontier;
 use crate::model::{
-    Channel, Effects, Elapsed, Flaw, Found, Input, Lead, Note, Origin, Outcome, Output, Reach,
-    Verdict,
+    Candidate, Channel, Effects, Elapsed, Flaw, Found, Input, Methods, Note, Origin, Outcome,
+    Output, Reach, Verdict,
 };
 use crate::verify::{Judged, Verify};
-use crate::wire::Malformed;
 
 /// How often the network's state is read again without being told: a DHCP client may write
 /// resolv.conf, which nothing announces, some time after it has set the address.
@@ -21,7 +20,7 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// server on the LAN answers in a fraction of this, and then nobody else is ever bothered.
 const QUIET_TIME: Duration = Duration::from_millis(2);
 /// How long a network that came up while we waited may still change before it is judged.
-const SETTLE_TIME: Duration = Duration::from_secs(1);
+const NETWORK_SETTLE_TIME: Duration = Duration::from_secs(1);
 /// The part of the budget kept for writing the files, within the limits that follow.
 const RESERVE_SHARE: u32 = 10;
 /// The least time kept: closing a packet socket takes the kernel up to 20 ms.
@@ -37,9 +36,9 @@ const NAMED_HEAD_START: Duration = Duration::from_millis(250);
 const SAME_HOST_TIME: Duration = Duration::from_secs(1);
 /// Changes of the network after which who was silent is asked again: containers and cables that come
 /// and go all the time must not keep the search from ending.
-const CHANGES_MAX: u32 = 4;
-/// Leads kept to addresses that are too far away for the network as it is.
-const FAR_LEADS_MAX: usize = 16;
+const MOVES_MAX: u32 = 4;
+/// Candidates kept at addresses that are too far away for the network as it is.
+const FAR_CANDIDATES_MAX: usize = 16;
 
 /// A search under way. Feed it with [`handle`](Self::handle), then drain
 /// [`next_output`](Self::next_output) until that says to wait or that it is finished.
@@ -59,21 +58,21 @@ pub struct Search {
     changes: u32,
     /// When the network is next read.
     read_at: Elapsed,
-    /// Who looks for leads.
+    /// Who looks for candidates.
     discovery: Discovery,
-    /// The port that leads get.
+    /// The port that candidates get.
     port: u16,
     /// What may be the cache.
     frontier: Frontier,
-    /// What is being proved.
+    /// What is being verified.
     verify: Verify,
-    /// What the event loop has to do, oldest first, and leads that are not yet followed.
+    /// What the event loop has to do, oldest first, and candidates that are not yet followed.
     effects: Effects,
-    /// Leads to addresses that are too far away, unless the network changes.
-    far_leads: Vec<Lead>,
-    /// The proven cache of the best weak origin so far.
+    /// Candidates at addresses that are too far away, unless the network changes.
+    far_candidates: Vec<Candidate>,
+    /// The verified cache of the best weak origin so far.
     held: Option<Found>,
-    /// The proven cache.
+    /// The verified cache.
     winner: Option<Found>,
     /// The end, once it has come.
     outcome: Option<Outcome>,
@@ -82,15 +81,14 @@ pub struct Search {
 }
 
 impl Search {
-    /// A search that begins with what the host knows; `seed` makes query ids hard to guess.
-    ///
-    /// # Errors
-    /// `Malformed` if the configured host cannot be a domain name.
-    pub fn new(config: &Config, known: &Known, seed: u64) -> Result<Self, Malformed> {
+    /// A search with `methods` that begins with what the host knows; `seed` makes query ids hard to
+    /// guess.
+    #[must_use]
+    pub fn new(config: &Config, methods: Methods, known: &Known, seed: u64) -> Self {
         let reserve = (config.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
         let mut effects = Effects::default();
-        let discovery = Discovery::new(config, known, seed, &mut effects)?;
-        Ok(Self {
+        let discovery = Discovery::new(config, methods, known, seed, &mut effects);
+        Self {
             ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
             network: Network::default(),
             saw_network: false,
@@ -101,14 +99,14 @@ impl Search {
             discovery,
             port: config.port,
             frontier: Frontier::default(),
-            verify: Verify::new(&config.path, config.host.clone()),
+            verify: Verify::new(&config.path, config.host.text.clone()),
             effects,
-            far_leads: Vec::new(),
+            far_candidates: Vec::new(),
             held: None,
             winner: None,
             outcome: None,
             now: Elapsed::START,
-        })
+        }
     }
 
     /// Takes what happened at `now`, which never runs backwards.
@@ -162,14 +160,14 @@ impl Search {
         self.saw_network = true;
         let was_up = self.network.is_up();
         let has_moved =
-            self.changes < CHANGES_MAX && self.network.clone().place() != network.clone().place();
+            self.changes < MOVES_MAX && self.network.clone().place() != network.clone().place();
         self.changes += u32::from(has_moved);
         self.network = network;
         let is_up = self.network.is_up();
         self.came_up_late |= !is_up;
         if has_moved {
             self.ask_silent_again();
-            self.effects.leads.append(&mut self.far_leads);
+            self.effects.candidates.append(&mut self.far_candidates);
         }
         self.follow_same_hosts();
         if is_up && !was_up {
@@ -187,7 +185,7 @@ impl Search {
     fn held_until(&self) -> Option<Elapsed> {
         self.held?;
         let mut link_local = self.frontier.link_local_caches();
-        let is_named = link_local.any(|lead| lead.origin.is_named());
+        let is_named = link_local.any(|candidate| candidate.origin.is_named());
         Some(self.up_since? + if is_named { SAME_HOST_TIME } else { NAMED_HEAD_START })
     }
 
@@ -205,7 +203,7 @@ impl Search {
         while let Some(judged) = self.verify.advance(self.now, &mut self.effects) {
             self.judge(judged);
         }
-        self.follow_leads();
+        self.follow_candidates();
         if let Some(found) = self.choose() {
             return self.finish(Outcome::Found(found));
         }
@@ -223,21 +221,21 @@ impl Search {
         }
     }
 
-    /// Asks whoever is due, and has every lead followed and every candidate proved.
+    /// Asks whoever is due, and has every candidate verified.
     fn ask(&mut self) {
         let up_since = self.up_since.filter(|_| self.network.is_up());
         let has_room = self.verify.has_room_for(Origin::Sweep, 0);
         let (network, effects) = (&self.network, &mut self.effects);
         self.discovery.advance(self.now, network, up_since, has_room, effects);
-        self.follow_leads();
+        self.follow_candidates();
         if self.wants_network() {
             self.read_at = self.now + READ_INTERVAL;
             self.effects.output(Output::ReadNetwork);
         }
-        while let Some((lead, by_name)) =
+        while let Some((candidate, by_name)) =
             self.frontier.next(|origin, turn| self.verify.has_room_for(origin, turn))
         {
-            self.verify.start(self.now, lead, by_name, &mut self.effects);
+            self.verify.start(self.now, candidate, by_name, &mut self.effects);
         }
     }
 
@@ -248,40 +246,42 @@ impl Search {
         self.read_at <= self.now || !self.saw_network && self.needs_network() && is_idle
     }
 
-    /// Follows all leads that there are.
-    fn follow_leads(&mut self) {
-        for lead in std::mem::take(&mut self.effects.leads) {
-            self.follow(lead);
+    /// Follows all candidates that there are.
+    fn follow_candidates(&mut self) {
+        for candidate in std::mem::take(&mut self.effects.candidates) {
+            self.follow(candidate);
         }
     }
 
-    /// Makes a candidate of a lead, unless another machine wants to send us out of our network.
-    fn follow(&mut self, lead: Lead) {
-        let may_be_asked = self.may_be_asked(&lead);
-        if may_be_asked && self.frontier.add(lead) {
-            if self.discovery.is_worth_telling(&lead) {
-                self.effects.note(Note::Followed(lead));
+    /// Follows a candidate, unless another machine wants to send us out of our network.
+    fn follow(&mut self, candidate: Candidate) {
+        let may_be_asked = self.may_be_asked(&candidate);
+        if may_be_asked && self.frontier.add(candidate) {
+            if self.discovery.is_worth_telling(&candidate) {
+                self.effects.note(Note::Added(candidate));
             }
-        } else if !may_be_asked && lead.origin.is_hearsay() {
+        } else if !may_be_asked && candidate.origin.is_hearsay() {
             if !self.saw_network {
                 // It may be on-link: look.
                 self.read_at = self.now;
-                self.effects.leads.push(lead);
-            } else if !self.network.is_own(lead.remote.ip()) && !self.far_leads.contains(&lead) {
-                self.effects.note(Note::NotPrivate(lead));
-                if self.far_leads.len() < FAR_LEADS_MAX {
-                    self.far_leads.push(lead);
+                self.effects.candidates.push(candidate);
+            } else if !self.network.is_own(candidate.remote.ip())
+                && !self.far_candidates.contains(&candidate)
+            {
+                self.effects.note(Note::NotPrivate(candidate));
+                if self.far_candidates.len() < FAR_CANDIDATES_MAX {
+                    self.far_candidates.push(candidate);
                 }
             }
         }
     }
 
-    /// Whether a lead may be followed in the network as it is now.
-    fn may_be_asked(&self, lead: &Lead) -> bool {
-        let address = lead.remote.ip();
+    /// Whether a candidate may be asked in the network as it is now.
+    fn may_be_asked(&self, candidate: &Candidate) -> bool {
+        let address = candidate.remote.ip();
         let is_others = || !self.network.is_own(address);
         let is_on_link = || self.network.is_on_link(address);
-        match lead.origin.reach() {
+        match candidate.origin.reach() {
             Reach::Anywhere => true,
             Reach::Private if address.is_loopback() => false,
             Reach::Private if is_link_local(address) => is_on_link() && is_others(),
@@ -295,17 +295,17 @@ impl Search {
     /// The network has changed: who did not answer may be reached now.
     fn ask_silent_again(&mut self) {
         let mut frontier = std::mem::take(&mut self.frontier);
-        frontier.ask_silent_again(|lead| self.may_be_asked(lead));
+        frontier.ask_silent_again(|candidate| self.may_be_asked(candidate));
         self.frontier = frontier;
     }
 
     /// Follows the other addresses of hosts that answer at a link-local one: those of the neighbours
     /// that have the same Ethernet address.
     fn follow_same_hosts(&mut self) {
-        for lead in self.frontier.link_local_caches() {
+        for candidate in self.frontier.link_local_caches() {
             let neighbours = &self.network.neighbours;
             // On another link the same link-local address is another host's.
-            let remote = with_port(lead.remote, 0);
+            let remote = with_port(candidate.remote, 0);
             let known = neighbours.iter().find(|known| known.remote == remote);
             let Some(known) = known.filter(|known| known.hardware_address.is_some()) else {
                 continue;
@@ -315,44 +315,46 @@ impl Search {
                     == (known.interface, known.hardware_address)
                     && !needs_zone(other.remote.ip())
             };
-            self.effects.leads.extend(neighbours.iter().filter(is_same).map(|other| Lead {
-                remote: with_port(other.remote, self.port),
-                has_name: false,
-                ..lead
+            self.effects.candidates.extend(neighbours.iter().filter(is_same).map(|other| {
+                Candidate {
+                    remote: with_port(other.remote, self.port),
+                    has_name: false,
+                    ..candidate
+                }
             }));
         }
     }
 
-    /// Acts on the end of a proof.
+    /// Acts on the verdict on a candidate.
     fn judge(&mut self, judged: Judged) {
-        let Judged { lead: tried, by_name, verdict, .. } = judged;
+        let Judged { candidate: tried, by_name, verdict, .. } = judged;
         let remote = tried.remote;
-        let lead = self.frontier.lead_to(remote).unwrap_or(tried);
-        let is_nobody = lead.origin == Origin::Sweep
+        let candidate = self.frontier.candidate_at(remote).unwrap_or(tried);
+        let is_nobody = candidate.origin == Origin::Sweep
             && matches!(
                 verdict,
                 Verdict::NotACache(Flaw::NoConnection | Flaw::Unreachable | Flaw::Refused)
             );
         if !is_nobody {
-            self.effects.note(Note::Judged(lead, verdict));
+            self.effects.note(Note::Judged(candidate, verdict));
         }
-        let found = Found { remote, origin: lead.origin, by_name };
+        let found = Found { remote, origin: candidate.origin, by_name };
         match verdict {
             Verdict::Cache if needs_zone(remote.ip()) => {
                 self.frontier.hold(remote);
-                self.effects.note(Note::LinkLocal(lead));
+                self.effects.note(Note::LinkLocal(candidate));
                 self.follow_same_hosts();
                 // The kernel knows its Ethernet address by now.
                 self.effects.output(Output::ReadNetwork);
             }
-            Verdict::Cache if lead.origin.is_named() => self.winner = Some(found),
+            Verdict::Cache if candidate.origin.is_named() => self.winner = Some(found),
             Verdict::Cache => {
                 self.frontier.hold(remote);
-                if self.held.is_none_or(|held| lead.origin < held.origin) {
+                if self.held.is_none_or(|held| candidate.origin < held.origin) {
                     self.held = Some(found);
                 }
                 if self.choose().is_none() {
-                    self.effects.note(Note::Held(lead));
+                    self.effects.note(Note::Held(candidate));
                 }
             }
             Verdict::NotACache(flaw) => {
@@ -363,7 +365,7 @@ impl Search {
         }
     }
 
-    /// Whether nobody who could lead us to the cache will say any more.
+    /// Whether every method is finished and every candidate judged.
     fn is_exhausted(&self) -> bool {
         !self.frontier.is_busy()
             && (!self.needs_network() || self.settled_at().is_some_and(|at| at <= self.now))
@@ -378,7 +380,7 @@ impl Search {
     /// When the network is there and settled, if it is there.
     fn settled_at(&self) -> Option<Elapsed> {
         let up_since = self.up_since.filter(|_| self.network.is_up())?;
-        Some(if self.came_up_late { up_since + SETTLE_TIME } else { up_since })
+        Some(if self.came_up_late { up_since + NETWORK_SETTLE_TIME } else { up_since })
     }
 
     /// Ends the search and closes what is open.
@@ -386,7 +388,7 @@ impl Search {
         self.outcome = Some(outcome);
         let asking = self.discovery.finish(&mut self.effects);
         match outcome {
-            Outcome::Found(found) => self.effects.note(Note::Won(found.origin)),
+            Outcome::Found(found) => self.effects.note(Note::Chosen(found.origin)),
             Outcome::Interrupted => {}
             Outcome::NotFound | Outcome::NoNetwork => {
                 let only = self.frontier.link_local_caches().next();

@@ -1,16 +1,16 @@
-//! The proof: connect, ask for `nix-cache-info`, judge the answer. Several at a time, each with one
+//! Verification: connect, ask for `nix-cache-info`, judge the answer. Several at a time, each with one
 //! absolute deadline, so that a peer that drips a byte a second gains nothing by it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{Channel, Effects, Elapsed, Failure, Flaw, Lead, Origin, Output, Verdict};
+use crate::model::{Candidate, Channel, Effects, Elapsed, Failure, Flaw, Origin, Output, Verdict};
 use crate::wire::cache_info::{self, CacheInfo};
 use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 
-/// Time for one proof, connecting included: a lost SYN goes out again after one second (RFC 6298
+/// Time for one candidate, connecting included: a lost SYN goes out again after one second (RFC 6298
 /// §2), and then there is another for the answer.
-const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A server that takes longer to answer to its address is not asked by its name as well.
 const PROMPT_TIME: Duration = Duration::from_secs(1);
 /// Time for a host on our own link to accept a connection when nobody has said that there is one.
@@ -23,7 +23,7 @@ const STREAMS_PER_NAMED_MAX: usize = 8;
 /// the cache these make 128.
 const STREAMS_OF_WEAK_MAX: usize = 96;
 
-/// All proofs that are under way.
+/// All verifications that are under way.
 #[derive(Debug)]
 pub struct Verify {
     /// The path of `nix-cache-info` on the server.
@@ -31,18 +31,18 @@ pub struct Verify {
     /// The name by which a server that refuses its address is called.
     host: String,
     /// One for each candidate in flight.
-    proofs: Vec<Proof>,
+    streams: Vec<Stream>,
     /// The number of the next channel.
     next_channel: u32,
 }
 
-/// The proof of one candidate.
+/// The verification of one candidate.
 #[derive(Debug)]
-struct Proof {
+struct Stream {
     /// Its stream.
     channel: u32,
     /// The candidate.
-    lead: Lead,
+    candidate: Candidate,
     /// Whether the request names the host.
     by_name: bool,
     /// Whether the connection stands.
@@ -55,11 +55,11 @@ struct Proof {
     deadline_at: Elapsed,
 }
 
-/// The end of one proof.
+/// The end of one verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The candidate.
-    pub lead: Lead,
+    pub candidate: Candidate,
     /// Whether it was called by name.
     pub by_name: bool,
     /// When it began.
@@ -81,7 +81,7 @@ impl Verify {
     #[must_use]
     pub fn new(path: &str, host: String) -> Self {
         let target = [path, "/nix-cache-info"].concat();
-        Self { target, host, proofs: Vec::new(), next_channel: 0 }
+        Self { target, host, streams: Vec::new(), next_channel: 0 }
     }
 
     /// Whether a candidate of `origin`, its speaker's `turn`th, may begin now: the longer its speaker's
@@ -89,7 +89,7 @@ impl Verify {
     #[must_use]
     pub fn has_room_for(&self, origin: Origin, turn: usize) -> bool {
         let held = |is_rival: &dyn Fn(Origin) -> bool| {
-            self.proofs.iter().filter(|proof| is_rival(proof.lead.origin)).count()
+            self.streams.iter().filter(|stream| is_rival(stream.candidate.origin)).count()
         };
         if origin.is_named() {
             held(&|other| other == origin) + turn < STREAMS_PER_NAMED_MAX
@@ -98,36 +98,44 @@ impl Verify {
         }
     }
 
-    /// Begins the proof of a candidate.
-    pub fn start(&mut self, now: Elapsed, lead: Lead, by_name: bool, effects: &mut Effects) {
+    /// Begins to verify a candidate.
+    pub fn start(
+        &mut self,
+        now: Elapsed,
+        candidate: Candidate,
+        by_name: bool,
+        effects: &mut Effects,
+    ) {
         let channel = self.next_channel;
         self.next_channel += 1;
-        let port = lead.remote.port();
-        let host = if by_name { format!("{}:{port}", self.host) } else { host_header(lead.remote) };
-        self.proofs.push(Proof {
+        let port = candidate.remote.port();
+        let host =
+            if by_name { format!("{}:{port}", self.host) } else { host_header(candidate.remote) };
+        self.streams.push(Stream {
             channel,
-            lead,
+            candidate,
             by_name,
             connected: false,
             received: Vec::new(),
             started_at: now,
-            deadline_at: now + if lead.origin.is_named() { PROOF_TIMEOUT } else { CONNECT_TIMEOUT },
+            deadline_at: now
+                + if candidate.origin.is_named() { VERIFY_TIMEOUT } else { CONNECT_TIMEOUT },
         });
         effects.output(Output::OpenStream {
             channel: Channel::Verify(channel),
-            remote: lead.remote,
+            remote: candidate.remote,
             request: compose_get(&self.target, &host),
         });
     }
 
     /// The stream is connected.
     pub fn handle_connected(&mut self, now: Elapsed, channel: u32) {
-        if let Some(proof) = self.proofs.iter_mut().find(|proof| proof.channel == channel)
-            && !proof.connected
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.channel == channel)
+            && !stream.connected
         {
-            proof.connected = true;
-            if !proof.lead.origin.is_named() {
-                proof.deadline_at = now + PROOF_TIMEOUT;
+            stream.connected = true;
+            if !stream.candidate.origin.is_named() {
+                stream.deadline_at = now + VERIFY_TIMEOUT;
             }
         }
     }
@@ -139,12 +147,12 @@ impl Verify {
         bytes: &[u8],
         effects: &mut Effects,
     ) -> Option<Judged> {
-        let proof = self.proofs.iter_mut().find(|proof| proof.channel == channel)?;
-        proof.received.extend_from_slice(bytes);
+        let stream = self.streams.iter_mut().find(|stream| stream.channel == channel)?;
+        stream.received.extend_from_slice(bytes);
         let closed = bytes.is_empty();
-        let verdict = match judge(&proof.received, closed) {
+        let verdict = match judge(&stream.received, closed) {
             Some(verdict) => verdict,
-            None if proof.received.len() > RESPONSE_MAX => Verdict::NotACache(Flaw::NotCacheInfo),
+            None if stream.received.len() > RESPONSE_MAX => Verdict::NotACache(Flaw::NotCacheInfo),
             None if closed => Verdict::NotACache(Flaw::Broken),
             None => return None,
         };
@@ -162,11 +170,11 @@ impl Verify {
         self.finish(channel, Verdict::NotACache(flaw))
     }
 
-    /// Gives up one proof whose time is over.
+    /// Gives up one candidate whose time is over.
     pub fn advance(&mut self, now: Elapsed, effects: &mut Effects) -> Option<Judged> {
-        let proof = self.proofs.iter().find(|proof| proof.deadline_at <= now)?;
-        let flaw = if proof.connected { Flaw::NoAnswer } else { Flaw::NoConnection };
-        let channel = proof.channel;
+        let stream = self.streams.iter().find(|stream| stream.deadline_at <= now)?;
+        let flaw = if stream.connected { Flaw::NoAnswer } else { Flaw::NoConnection };
+        let channel = stream.channel;
         effects.output(Output::Close(Channel::Verify(channel)));
         self.finish(channel, Verdict::NotACache(flaw))
     }
@@ -174,20 +182,20 @@ impl Verify {
     /// When `advance` is next of use.
     #[must_use]
     pub fn next_at(&self) -> Option<Elapsed> {
-        self.proofs.iter().map(|proof| proof.deadline_at).min()
+        self.streams.iter().map(|stream| stream.deadline_at).min()
     }
 
     /// Every channel that is open.
     pub fn open_channels(&self) -> impl Iterator<Item = Channel> + '_ {
-        self.proofs.iter().map(|proof| Channel::Verify(proof.channel))
+        self.streams.iter().map(|stream| Channel::Verify(stream.channel))
     }
 
-    /// Ends a proof.
+    /// Ends a verification.
     fn finish(&mut self, channel: u32, verdict: Verdict) -> Option<Judged> {
-        let index = self.proofs.iter().position(|proof| proof.channel == channel)?;
-        let proof = self.proofs.swap_remove(index);
-        let Proof { lead, by_name, started_at, .. } = proof;
-        Some(Judged { lead, by_name, started_at, verdict })
+        let index = self.streams.iter().position(|stream| stream.channel == channel)?;
+        let stream = self.streams.swap_remove(index);
+        let Stream { candidate, by_name, started_at, .. } = stream;
+        Some(Judged { candidate, by_name, started_at, verdict })
     }
 }
 

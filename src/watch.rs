@@ -1,20 +1,12 @@
-//! `--watch`: waits for a reason to search again.
+//! `--watch`: when to search again, and whom to ask.
 
-use std::io;
-use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 
-use libc::POLLIN;
-use socket2::Socket;
-
-use crate::event_loop::{Clock, RECEIVE_MAX};
-use crate::facts::{Network, drain_changes, read_network, watch_network};
 use crate::model::Elapsed;
-use crate::sys;
 
 /// How long a burst of changes settles: a DHCP client sets the address, the routes and resolv.conf
 /// one after the other.
-const SETTLE_TIME: Duration = Duration::from_secs(1);
+const CHANGE_SETTLE_TIME: Duration = Duration::from_secs(1);
 /// How often the chosen cache is asked whether it is still one, and resolv.conf is read, whose changes
 /// nothing announces.
 const WAKE_INTERVAL: Duration = Duration::from_secs(60);
@@ -37,7 +29,7 @@ pub enum Ask {
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
+pub enum Due {
     /// A change of the network has settled: if it is another one now, ask everybody.
     Settled,
     /// Only what is done at each awakening: see whether the network has changed without a word.
@@ -64,9 +56,9 @@ enum Phase {
     },
 }
 
-/// When the watcher wakes up, and what for. Pure: [`Watcher`] has the clock.
+/// When the watcher wakes up, and what for. Pure: [`Watcher`](crate::io::Watcher) has the clock.
 #[derive(Debug)]
-struct Schedule {
+pub struct Schedule {
     /// What is known of the cache.
     phase: Phase,
     /// Whether it has been found in this network: then its old place is asked each minute.
@@ -79,7 +71,8 @@ struct Schedule {
 
 impl Schedule {
     /// The schedule of a watcher whose first search begins now.
-    fn new(now: Elapsed) -> Self {
+    #[must_use]
+    pub fn new(now: Elapsed) -> Self {
         Self {
             phase: Phase::Lost,
             was_found_here: false,
@@ -89,12 +82,13 @@ impl Schedule {
     }
 
     /// When something is next due.
-    fn next_at(&self) -> Elapsed {
+    #[must_use]
+    pub fn next_at(&self) -> Elapsed {
         self.settled_at.unwrap_or(self.wake_at)
     }
 
     /// What is due, once for each time.
-    fn due(&mut self, now: Elapsed) -> Option<Due> {
+    pub fn due(&mut self, now: Elapsed) -> Option<Due> {
         if now < self.next_at() {
             return None;
         }
@@ -117,17 +111,17 @@ impl Schedule {
     }
 
     /// Something of the network has changed.
-    fn handle_change(&mut self, now: Elapsed) {
-        self.settled_at = self.settled_at.or(Some(now + SETTLE_TIME));
+    pub fn handle_change(&mut self, now: Elapsed) {
+        self.settled_at = self.settled_at.or(Some(now + CHANGE_SETTLE_TIME));
     }
 
     /// This is another network, and everybody is being asked.
-    fn handle_move(&mut self, now: Elapsed) {
+    pub fn handle_move(&mut self, now: Elapsed) {
         *self = Self::new(now);
     }
 
     /// Whether those that were asked have led to a cache.
-    fn handle_answer(&mut self, now: Elapsed, is_found: bool) {
+    pub fn handle_answer(&mut self, now: Elapsed, is_found: bool) {
         self.was_found_here |= is_found;
         self.phase = match self.phase {
             _ if is_found => Phase::Chosen,
@@ -148,91 +142,6 @@ impl Schedule {
             missing @ Phase::Missing { .. } => missing,
         };
     }
-}
-
-/// Waits until it is time to ask for the cache again.
-#[derive(Debug)]
-pub struct Watcher {
-    /// Readable when we are to stop.
-    signals: RawFd,
-    /// Tells of changes of the network, those during a search included; none where the system has no
-    /// netlink for us.
-    changes: Option<Socket>,
-    /// The clock of the schedule.
-    clock: Clock,
-    /// The network that is searched, or was.
-    place: Network,
-    /// When to wake up.
-    schedule: Schedule,
-}
-
-impl Watcher {
-    /// Watches the network, in which the first search is about to begin; `signals` becomes readable
-    /// when we are to stop.
-    #[must_use]
-    pub fn new(signals: RawFd) -> Self {
-        let clock = Clock::start();
-        let changes = watch_network().ok();
-        let place = read_place().unwrap_or_default();
-        Self { signals, changes, clock, place, schedule: Schedule::new(clock.now()) }
-    }
-
-    /// Takes whether the search that was due has led to a cache.
-    pub fn handle_answer(&mut self, is_found: bool) {
-        self.schedule.handle_answer(self.clock.now(), is_found);
-    }
-
-    /// Waits until somebody is to be asked; `None` when a signal has come.
-    ///
-    /// # Errors
-    /// Where the system has no poll(2) for us.
-    pub fn wait(&mut self) -> io::Result<Option<Ask>> {
-        loop {
-            if let Some(due) = self.schedule.due(self.clock.now())
-                && let Some(ask) = self.look(due)
-            {
-                return Ok(Some(ask));
-            }
-            // poll(2) ignores negative descriptors.
-            let changes = self.changes.as_ref().map_or(-1, Socket::as_raw_fd);
-            let mut descriptors =
-                [self.signals, changes].map(|descriptor| sys::pollfd(descriptor, POLLIN));
-            sys::poll(&mut descriptors, self.schedule.next_at().since(self.clock.now()))?;
-            let [is_stopped, has_changed] = descriptors.map(|descriptor| descriptor.revents != 0);
-            if is_stopped {
-                return Ok(None);
-            }
-            if let Some(changes) = self.changes.as_ref().filter(|_| has_changed) {
-                drain_changes(changes);
-                self.schedule.handle_change(self.clock.now());
-            }
-        }
-    }
-
-    /// Whom to ask, now that something is due and the network is what it is.
-    fn look(&mut self, due: Due) -> Option<Ask> {
-        // Without an answer what is known stands.
-        let place = read_place().unwrap_or_else(|_| self.place.clone());
-        let now = self.clock.now();
-        match due {
-            Due::Settled if place != self.place => {
-                self.place = place;
-                self.schedule.handle_move(now);
-                Some(Ask::All)
-            }
-            _ if place != self.place => {
-                self.schedule.handle_change(now);
-                None
-            }
-            Due::Ask(ask) => Some(ask),
-            Due::Settled | Due::Look => None,
-        }
-    }
-}
-
-/// The network as far as it decides where the cache is.
-fn read_place() -> io::Result<Network> {
-    read_network(&mut vec![0; RECEIVE_MAX]).map(Network::place)
 }
 
 #[cfg(test)]

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use super::Random;
 use crate::address::with_scope;
-use crate::model::{Channel, Effects, Elapsed, Failure, Lead, Note, Origin, Output, earliest};
+use crate::model::{Candidate, Channel, Effects, Elapsed, Failure, Note, Origin, Output, earliest};
 use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_datagram, parse_reply};
 
 /// When a question that nobody answered is sent again, counted from the first time.
 const RESEND_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// When a server that has not answered counts as having nothing to say: after its second resend
 /// has had a second, like the resolvers of musl and glibc with `attempts:3`.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(4);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(4);
 /// The least time for a server that became known when others had long been asked.
-const LATE_TIMEOUT: Duration = Duration::from_secs(1);
+const LATE_SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions open at a time: eight servers, two types, and as many again after network changes.
 const QUESTIONS_MAX: usize = 32;
 /// Bytes of an answer over TCP; sixteen addresses and as many aliases need a quarter of it.
@@ -30,7 +30,7 @@ const TCP_ANSWER_MAX: usize = 16 * 1024;
 pub struct Dns {
     /// The name asked for.
     name: Name,
-    /// The port that a lead gets.
+    /// The port that a candidate gets.
     port: u16,
     /// For query ids.
     random: Random,
@@ -149,7 +149,7 @@ impl Dns {
                 }
                 *question = Question {
                     state: State::Waiting,
-                    silent_at: (begun_at + SILENCE_TIMEOUT).max(now + LATE_TIMEOUT),
+                    silent_at: (begun_at + SERVER_TIMEOUT).max(now + LATE_SERVER_TIMEOUT),
                     ..Question::new(question.server, question.kind, question.is_guess, now)
                 };
                 self.open(index, effects);
@@ -211,11 +211,11 @@ impl Dns {
             Reply::Addresses(addresses) => {
                 question.state = State::Answered;
                 let scope = scope_of(question.server);
-                effects.leads.extend(addresses.iter().map(|address| {
+                effects.candidates.extend(addresses.iter().map(|address| {
                     let remote = with_scope(SocketAddr::new(*address, self.port), scope);
-                    Lead {
+                    Candidate {
                         has_name: !question.is_guess,
-                        ..Lead::heard(Origin::Dns, remote, question.server.ip())
+                        ..Candidate::heard(Origin::Dns, remote, question.server.ip())
                     }
                 }));
             }

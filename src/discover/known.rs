@@ -3,31 +3,31 @@
 use std::net::SocketAddr;
 
 use crate::facts::{Known, Override};
-use crate::model::{Effects, Lead, Methods, Note, Origin};
+use crate::model::{Candidate, Effects, Methods, Note, Origin};
 
-/// Turns what is known into leads; true when an override excludes everything else.
+/// Turns what is known into candidates; true when an override excludes everything else.
 pub fn follow(known: &Known, methods: Methods, port: u16, effects: &mut Effects) -> bool {
     if let Some(order) = known.override_ {
         effects.note(Note::Started(Origin::Override));
         if let Override::At(remote) = order {
-            effects.leads.push(Lead::new(Origin::Override, remote));
+            effects.candidates.push(Candidate::new(Origin::Override, remote));
         }
         return true;
     }
     if methods.contains(Origin::Previous) {
         effects.note(Note::Started(Origin::Previous));
-        effects.leads.extend(known.previous.map(|previous| Lead {
+        effects.candidates.extend(known.previous.map(|previous| Candidate {
             has_name: previous.by_name,
-            ..Lead::new(Origin::Previous, SocketAddr::new(previous.address, port))
+            ..Candidate::new(Origin::Previous, SocketAddr::new(previous.address, port))
         }));
     }
     if methods.contains(Origin::Hosts) {
         effects.note(Note::Started(Origin::Hosts));
-        let leads = known
+        let candidates = known
             .hosts
             .iter()
-            .map(|address| Lead::new(Origin::Hosts, SocketAddr::new(*address, port)));
-        effects.leads.extend(leads);
+            .map(|address| Candidate::new(Origin::Hosts, SocketAddr::new(*address, port)));
+        effects.candidates.extend(candidates);
     }
     false
 }

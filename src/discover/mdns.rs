@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Random;
 use crate::address::{Family, is_link_local, with_port, with_scope};
 use crate::facts::{Neighbour, Network};
-use crate::model::{Effects, Elapsed, Lead, MdnsDatagram, Note, Origin, Output, earliest};
+use crate::model::{Candidate, Effects, Elapsed, MdnsDatagram, Note, Origin, Output, earliest};
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
 /// When the question goes out again, counted from the first time on that link: a record is not
@@ -21,20 +21,20 @@ const ASK_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_s
 /// Wi-Fi mostly within 100 ms (RFC 6762 §6 has shared records wait 20 to 120 ms).
 const LISTEN_AFTER: Duration = Duration::from_millis(100);
 /// How long a link may be silent before it counts as having nothing to say.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+const LINK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time for a link that came when others had long been asked.
-const LATE_TIMEOUT: Duration = Duration::from_millis(500);
+const LATE_LINK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Links asked, an interface counting once for each family.
 const LINKS_MAX: usize = 32;
 /// Neighbours asked one by one.
-const NEIGHBOURS_MAX: usize = 64;
+const ASKED_DIRECTLY_MAX: usize = 64;
 
 /// The state of multicast DNS.
 #[derive(Debug)]
 pub struct Mdns {
     /// The name asked for.
     name: Name,
-    /// The port that a lead gets.
+    /// The port that a candidate gets.
     port: u16,
     /// The id of our questions, which answers sent to us alone repeat.
     id: u16,
@@ -86,7 +86,7 @@ impl Mdns {
                     interface: index,
                     family,
                     asked_at: now,
-                    silent_at: (begun_at + SILENCE_TIMEOUT).max(now + LATE_TIMEOUT),
+                    silent_at: (begun_at + LINK_TIMEOUT).max(now + LATE_LINK_TIMEOUT),
                     asked_again: 0,
                     listens: false,
                 });
@@ -123,7 +123,7 @@ impl Mdns {
     /// that in.
     pub fn ask_neighbours(&mut self, network: &Network, effects: &mut Effects) {
         for Neighbour { remote, interface, .. } in &network.neighbours {
-            if self.asked.len() < NEIGHBOURS_MAX
+            if self.asked.len() < ASKED_DIRECTLY_MAX
                 && network.is_on_lan(remote.ip())
                 && !self.asked.contains(remote)
             {
@@ -146,9 +146,9 @@ impl Mdns {
         }
         let id = (!datagram.multicast).then_some(self.id);
         let addresses = parse_multicast(datagram.payload, &self.name, id).unwrap_or_default();
-        effects.leads.extend(addresses.iter().map(|address| {
+        effects.candidates.extend(addresses.iter().map(|address| {
             let remote = with_scope(SocketAddr::new(*address, self.port), datagram.interface);
-            Lead::heard(Origin::Mdns, remote, source.ip())
+            Candidate::heard(Origin::Mdns, remote, source.ip())
         }));
     }
 

@@ -1,4 +1,4 @@
-//! The methods of discovery: each turns facts and packets into leads.
+//! The methods of discovery: each turns facts and packets into candidates.
 //!
 //! A method never opens a socket and never reads a clock. It takes what happened and the time,
 //! appends what it wants done to [`Effects`], and says when it wants to be called again
@@ -17,13 +17,11 @@ pub use random::Random;
 
 use std::time::Duration;
 
-use crate::cli::Config;
+use crate::config::Config;
 use crate::facts::{Known, Network};
 use crate::model::{
-    Channel, Effects, Elapsed, Input, Lead, Methods, Note, Origin, Output, Probe, earliest,
+    Candidate, Channel, Effects, Elapsed, Input, Methods, Note, Origin, Output, Probe, earliest,
 };
-use crate::wire::Malformed;
-use crate::wire::dns::Name;
 use dns::Dns;
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
@@ -44,7 +42,7 @@ const SCHEDULE: [(Origin, Duration); 4] = [
 pub struct Discovery {
     /// Those that may be used.
     methods: Methods,
-    /// The port that leads get.
+    /// The port that candidates get.
     port: u16,
     /// Unicast DNS.
     dns: Dns,
@@ -66,25 +64,22 @@ pub struct Discovery {
 
 impl Discovery {
     /// Begins with what the host knows; `seed` makes query ids hard to guess.
-    ///
-    /// # Errors
-    /// `Malformed` if the configured host cannot be a domain name.
+    #[must_use]
     pub fn new(
         config: &Config,
+        methods: Methods,
         known: &Known,
         seed: u64,
         effects: &mut Effects,
-    ) -> Result<Self, Malformed> {
-        let name = Name::from_text(&config.host)?;
-        let local_name = Name::from_text(&[config.short_name(), ".local"].concat())?;
+    ) -> Self {
         let mut random = Random::new(seed);
-        let is_exclusive = known::follow(known, config.methods, config.port, effects);
+        let is_exclusive = known::follow(known, methods, config.port, effects);
         let mut discovery = Self {
-            methods: if is_exclusive { Methods::NONE } else { config.methods },
+            methods: if is_exclusive { Methods::NONE } else { methods },
             port: config.port,
-            mdns: Mdns::new(local_name, config.port, &mut random),
+            mdns: Mdns::new(config.host.local_name.clone(), config.port, &mut random),
             ping: Ping::new(config.port, &mut random),
-            dns: Dns::new(name, config.port, random),
+            dns: Dns::new(config.host.name.clone(), config.port, random),
             neighbours: Neighbours::default(),
             sweep: Sweep::new(
                 config.port,
@@ -99,7 +94,7 @@ impl Discovery {
         if discovery.methods.contains(Origin::Dns) {
             discovery.dns.ask(Elapsed::START, &known.nameservers, false, effects);
         }
-        Ok(discovery)
+        discovery
     }
 
     /// Takes what a method has to do with.
@@ -261,7 +256,7 @@ impl Discovery {
             let is_new = self.methods.contains(origin) && !self.reported.contains(origin);
             if is_new && self.is_finished_with(origin, now) {
                 self.reported = self.reported.with(origin);
-                effects.note(Note::HadItsSay(origin));
+                effects.note(Note::Finished(origin));
             }
         }
     }
@@ -307,10 +302,10 @@ impl Discovery {
             .any(|origin| origin > Origin::Hosts && self.methods.contains(origin))
     }
 
-    /// Whether a lead is worth a word: every address of a sweep that connects is one.
+    /// Whether a candidate is worth a word: every address of a sweep that connects is one.
     #[must_use]
-    pub fn is_worth_telling(&self, lead: &Lead) -> bool {
-        lead.origin != Origin::Sweep || self.packet_socket == Some(true)
+    pub fn is_worth_telling(&self, candidate: &Candidate) -> bool {
+        candidate.origin != Origin::Sweep || self.packet_socket == Some(true)
     }
 
     /// When `advance` is next of use; `up_since` as there.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::address::with_port;
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Lead, Origin, Output};
+use crate::model::{Candidate, Effects, Elapsed, Origin, Output};
 
 /// When the table of neighbours is read, counted from the start of the method: at once, after
 /// multicast DNS has stirred it, and after the ping has, twice.
@@ -19,20 +19,20 @@ const READ_AFTER: [Duration; 4] = [
     Duration::from_millis(900),
 ];
 
-/// Leads to the default gateways.
+/// The default gateways are candidates.
 pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
-    effects.leads.extend(
+    effects.candidates.extend(
         network
             .gateways
             .iter()
-            .map(|gateway| Lead::new(Origin::Gateway, with_port(*gateway, port))),
+            .map(|gateway| Candidate::new(Origin::Gateway, with_port(*gateway, port))),
     );
 }
 
-/// Leads to the neighbours.
+/// The neighbours are candidates.
 pub fn follow_neighbours(network: &Network, port: u16, effects: &mut Effects) {
     let remotes = network.neighbours.iter().map(|neighbour| with_port(neighbour.remote, port));
-    effects.leads.extend(remotes.map(|remote| Lead::new(Origin::Neighbours, remote)));
+    effects.candidates.extend(remotes.map(|remote| Candidate::new(Origin::Neighbours, remote)));
 }
 
 /// The state of the reading of neighbours.

@@ -1,7 +1,7 @@
 //! One ICMP echo to everybody on each link.
 //!
 //! Few Linux hosts answer a broadcast (`icmp_echo_ignore_broadcasts`), many other devices do, and
-//! all answer `ff02::1`. Each answer is a lead, and each host that was woken is a neighbour.
+//! all answer `ff02::1`. Each answer is a candidate, and each host that was woken is a neighbour.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::Random;
 use crate::address::with_port;
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Lead, Origin, Output};
+use crate::model::{Candidate, Effects, Elapsed, Origin, Output};
 use crate::wire::icmp::{COOKIE_LENGTH, compose_request, parse_reply};
 
 /// How long answers are waited for; hosts on Wi-Fi that sleep take longest.
-const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// All nodes on the link. RFC 4291 §2.7.1.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Links pinged.
@@ -22,7 +22,7 @@ const TARGETS_MAX: usize = 16;
 /// The state of the ping.
 #[derive(Debug)]
 pub struct Ping {
-    /// The port that a lead gets.
+    /// The port that a candidate gets.
     port: u16,
     /// What our requests carry, and so the answers to them.
     cookie: [u8; COOKIE_LENGTH],
@@ -66,14 +66,14 @@ impl Ping {
     pub fn handle(&self, source: SocketAddr, message: &[u8], effects: &mut Effects) {
         if parse_reply(source.is_ipv6(), message) == Ok(self.cookie) {
             let remote = with_port(source, self.port);
-            effects.leads.push(Lead::new(Origin::Ping, remote));
+            effects.candidates.push(Candidate::new(Origin::Ping, remote));
         }
     }
 
     /// When silence becomes an answer, if that is still to come.
     #[must_use]
     pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
-        self.started_at.map(|at| at + SILENCE_TIMEOUT).filter(|at| now < *at)
+        self.started_at.map(|at| at + PING_TIMEOUT).filter(|at| now < *at)
     }
 
     /// Whether everybody has had time to answer.

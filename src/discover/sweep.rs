@@ -2,18 +2,18 @@
 //!
 //! With a packet socket it asks by ARP, which a live host answers within a millisecond and which
 //! leaves no trace in the kernel's neighbour table; only who answers is connected to. Without, each
-//! address becomes a lead at once, and its connection is given little time (see
+//! address becomes a candidate at once, and its connection is given little time (see
 //! [`verify`](crate::verify)). An address is made from an index when its turn comes: no list.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::facts::{Network, Prefix};
-use crate::model::{Effects, Elapsed, Lead, Note, Origin, Output, Probe};
+use crate::model::{Candidate, Effects, Elapsed, Note, Origin, Output, Probe};
 use crate::wire::arp::{ArpRequest, compose_request, parse_reply};
 
 /// How long after the last probe an answer may come; hosts on Wi-Fi that sleep take longest.
-const SILENCE_TIMEOUT: Duration = Duration::from_millis(250);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// The pause when a queue is full, or no more connections may be opened.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Probes that are late may go out together up to this many; a burst of more fills queues.
@@ -26,7 +26,7 @@ const PREFIXES_MAX: usize = 16;
 /// The state of the sweep.
 #[derive(Debug)]
 pub struct Sweep {
-    /// The port that a lead gets.
+    /// The port that a candidate gets.
     port: u16,
     /// Probes a second.
     rate: u32,
@@ -164,7 +164,7 @@ impl Sweep {
                 effects.output(Output::AskArp { interface, packet });
             } else {
                 room -= 1;
-                self.lead_to(address, effects);
+                self.candidate_at(address, effects);
             }
         }
     }
@@ -183,7 +183,7 @@ impl Sweep {
                 && area.prefix.rank_of(address).is_some_and(|rank| rank < area.next)
         });
         if was_asked {
-            self.lead_to(address, effects);
+            self.candidate_at(address, effects);
         }
     }
 
@@ -199,7 +199,7 @@ impl Sweep {
         self.probe?;
         match self.next_area() {
             None if self.again.is_empty() => {
-                Some(self.sent_at + SILENCE_TIMEOUT).filter(|at| now < *at)
+                Some(self.sent_at + PROBE_TIMEOUT).filter(|at| now < *at)
             }
             _ => Some(self.probe_at),
         }
@@ -222,10 +222,10 @@ impl Sweep {
         own.fold(prefix.hosts(), |count, _| count.saturating_sub(1))
     }
 
-    /// A lead to an address.
-    fn lead_to(&self, address: Ipv4Addr, effects: &mut Effects) {
+    /// Makes a candidate of an address.
+    fn candidate_at(&self, address: Ipv4Addr, effects: &mut Effects) {
         let remote = SocketAddr::new(IpAddr::V4(address), self.port);
-        effects.leads.push(Lead::new(Origin::Sweep, remote));
+        effects.candidates.push(Candidate::new(Origin::Sweep, remote));
     }
 
     /// The area whose turn it is, those that are done left out.

@@ -6,16 +6,16 @@ use super::lines::for_each_line;
 use super::parse_host;
 
 /// Addresses taken for the one name we look for.
-const ADDRESSES_MAX: usize = 16;
+const HOSTS_ADDRESSES_MAX: usize = 16;
 
 /// The addresses that the hosts file gives for `name`; none where it cannot be read.
 #[must_use]
 pub fn read_hosts(path: &str, name: &str) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
-    // No file, no leads: the search goes on without.
+    // No file, no candidates: the search goes on without.
     let _ = for_each_line(path, &mut |line| {
         if let Some(address) = parse_line(line, name)
-            && addresses.len() < ADDRESSES_MAX
+            && addresses.len() < HOSTS_ADDRESSES_MAX
             && !addresses.contains(&address)
         {
             addresses.push(address);

@@ -12,7 +12,7 @@ mod resolv_conf;
 
 pub use hosts::read_hosts;
 pub use network::{Interface, Neighbour, Network, drain_changes, read_network, watch_network};
-pub use override_file::{Override, read_override};
+pub use override_file::{Override, OverrideFlaw, OverrideProblem, read_override};
 pub use prefix::Prefix;
 pub use resolv_conf::read_nameservers;
 

@@ -17,7 +17,7 @@ use crate::wire::netlink::{
 /// Interfaces looked at; a host with more has containers, whose links come last.
 const INTERFACES_MAX: usize = 64;
 /// Addresses kept for one interface.
-const ADDRESSES_MAX: usize = 32;
+const INTERFACE_ADDRESSES_MAX: usize = 32;
 /// Gateways kept; multi-homed hosts have two or three.
 const GATEWAYS_MAX: usize = 8;
 /// Neighbours kept: as many as a busy /24 has.
@@ -29,7 +29,7 @@ const MESSAGES_MAX: usize = 8192;
 /// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
 const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// Reads of the queue of changes in one turn, so that a storm of them cannot hold us.
-const CHANGES_MAX: usize = 32;
+const CHANGE_READS_MAX: usize = 32;
 
 /// `IFF_UP`: the administrator wants it up.
 const FLAG_UP: u32 = 0x1;
@@ -63,7 +63,7 @@ pub fn watch_network() -> io::Result<Socket> {
 /// Empties the queue of changes: what matters is the state after them, which also holds when they
 /// were more than the queue takes (`ENOBUFS`).
 pub fn drain_changes(mut changes: &Socket) {
-    for _ in 0..CHANGES_MAX {
+    for _ in 0..CHANGE_READS_MAX {
         // The kernel throws away what does not fit.
         match changes.read(&mut [0; 1]) {
             Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return,
@@ -229,7 +229,7 @@ impl Network {
     /// Adds an address to its interface.
     fn add_address(&mut self, Address { interface, address, prefix_length }: Address) {
         if let Some(interface) = self.interface_mut(interface)
-            && interface.addresses.len() < ADDRESSES_MAX
+            && interface.addresses.len() < INTERFACE_ADDRESSES_MAX
         {
             interface.addresses.push((address, prefix_length));
         }

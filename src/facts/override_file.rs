@@ -1,10 +1,10 @@
 //! The user's own word on where the cache is.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::net::SocketAddr;
 
 use super::parse_host;
-use crate::address::{LINK_LOCAL, needs_zone};
+use crate::address::needs_zone;
 use crate::sys;
 
 /// Bytes of an override; the longest sensible one has about sixty.
@@ -17,6 +17,28 @@ pub enum Override {
     At(SocketAddr),
     /// There is no cache to use.
     None,
+}
+
+/// Something that should be an order, and is none.
+#[derive(Debug)]
+pub struct OverrideProblem {
+    /// The file that it stands in.
+    pub place: String,
+    /// What is wrong with it.
+    pub flaw: OverrideFlaw,
+}
+
+/// Why something is no order.
+#[derive(Debug)]
+pub enum OverrideFlaw {
+    /// It is not in a regular file.
+    NotAFile,
+    /// It cannot be read.
+    Unreadable(io::Error),
+    /// It names an address that only means something with a zone, which Nix cannot use.
+    NeedsZone,
+    /// It has none of the forms of an order.
+    NoOrder,
 }
 
 /// The kernel's command line, `proc_cmdline(5)`.
@@ -34,13 +56,13 @@ const CREDENTIAL: &str = "/cache-resolver.override";
 const FW_CFG_CREDENTIAL: &str = "/cache-resolver.fw-cfg";
 
 /// The user's order: from the file at `path`, or else from the command line of the kernel, from
-/// QEMU, or from the directory of our `credentials`. What is no order is told to `complain`, with
-/// its place and the remedy, and passed over.
+/// QEMU, or from the directory of our `credentials`. What is no order is told to `complain` and passed
+/// over.
 pub fn read_override(
     path: &str,
     credentials: Option<&str>,
     port: u16,
-    complain: &mut dyn FnMut(&str),
+    complain: &mut dyn FnMut(&OverrideProblem),
 ) -> Option<Override> {
     let credentials = credentials.unwrap_or(SYSTEM_CREDENTIALS);
     let handed_on = [credentials, FW_CFG_CREDENTIAL].concat();
@@ -49,16 +71,14 @@ pub fn read_override(
         match read_order(place, place == path, port) {
             Ok(None) => {}
             Ok(order) => return order,
-            Err(problem) => {
-                complain(&format!("{place} {problem}; ignored: correct or remove it"));
-            }
+            Err(flaw) => complain(&OverrideProblem { place: place.to_owned(), flaw }),
         }
     }
     None
 }
 
 /// Reads the order at one place, if there is one; or what is wrong with it.
-fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>, String> {
+fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>, OverrideFlaw> {
     let mut content = Vec::new();
     match sys::open(place).and_then(|file| file.take(OVERRIDE_MAX).read_to_end(&mut content)) {
         Ok(_) => {}
@@ -67,8 +87,8 @@ fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>
                 ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
                 // The credentials of a system are none of an ordinary user's business.
                 ErrorKind::PermissionDenied if !is_users => Ok(None),
-                ErrorKind::InvalidInput => Err("is not a regular file".to_owned()),
-                _ => Err(format!("cannot be read: {error}")),
+                ErrorKind::InvalidInput => Err(OverrideFlaw::NotAFile),
+                _ => Err(OverrideFlaw::Unreadable(error)),
             };
         }
     }
@@ -78,11 +98,9 @@ fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>
         // Where QEMU has nothing our unit hands on a comment: systemd has no empty credentials.
         Some([] | [b'#', ..]) if !is_users => Ok(None),
         Some(order) => match parse_override(order, port) {
-            Some(Override::At(remote)) if needs_zone(remote.ip()) => {
-                Err(["holds ", LINK_LOCAL].concat())
-            }
+            Some(Override::At(remote)) if needs_zone(remote.ip()) => Err(OverrideFlaw::NeedsZone),
             Some(order) => Ok(Some(order)),
-            None => Err("holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned()),
+            None => Err(OverrideFlaw::NoOrder),
         },
     }
 }
@@ -199,7 +217,7 @@ mod tests {
                 &path("file"),
                 Some(credentials.trim_end_matches('/')),
                 9999,
-                &mut |complaint| complaints.push(complaint.to_owned()),
+                &mut |problem| complaints.push(format!("{problem:?}")),
             );
             (order, complaints)
         };
@@ -212,15 +230,12 @@ mod tests {
         std::fs::write(path("file"), "rubbish").unwrap();
         let (order, complaints) = read();
         assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
-        assert!(complaints.len() == 1 && complaints[0].contains("/file holds none of"));
+        assert!(complaints.len() == 1 && complaints[0].contains("NoOrder"));
         for scoped in ["fe80::1%eth0", "[fe80::1%eth0]:9999", "fe80::1"] {
             std::fs::write(path("file"), scoped).unwrap();
             let (order, complaints) = read();
             assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
-            assert!(
-                complaints.len() == 1 && complaints[0].contains("which Nix cannot use"),
-                "{scoped}"
-            );
+            assert!(complaints.len() == 1 && complaints[0].contains("NeedsZone"), "{scoped}");
         }
         std::fs::write(path("file"), "none").unwrap();
         assert_eq!(read(), (Some(Override::None), vec![]));

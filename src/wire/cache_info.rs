@@ -1,4 +1,4 @@
-//! The `nix-cache-info` file, the proof that a web server is a Nix binary cache.
+//! The `nix-cache-info` file, which tells that a web server is a Nix binary cache.
 
 use super::Malformed;
 

@@ -63,7 +63,7 @@ pub enum RecordType {
 }
 
 /// A domain name in uncompressed wire form, lower case, with the root's zero byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Name(Vec<u8>);
 
 impl Name {

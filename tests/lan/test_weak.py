@@ -346,7 +346,7 @@ def test_the_network_comes_late_and_nothing_is_there(lan, seconds, status):
 
 def test_explain_tells_the_whole_story(somewhere, client):
     text = client.resolve("--explain").stdout
-    for part in ("sweep: asking 253 addresses by ARP", "mdns: asked on interface", f"sweep: lead to {somewhere.address}:9999",
+    for part in ("sweep: asking 253 addresses by ARP", "mdns: asked on interface", f"sweep: {somewhere.address}:9999 is a candidate",
                  "is a Nix cache", " a second", "sweep: wins", "found at", "by sweep"):
         assert part in text, text
     report = json.loads(client.resolve("--json", "--dry-run").stdout)

@@ -49,7 +49,7 @@ const NAMED: &str = "--methods previous,hosts,dns,mdns";
 
 const ALL: [Does; 5] = [Does::Answers, Does::Silent, Does::Lies, Does::Late, Does::DiesMidway];
 
-/// Adds to the world a lead from `origin` that does so; each method has addresses of its own.
+/// Adds to the world a candidate from `origin` that does so; each method has addresses of its own.
 fn add_method(world: &mut World, origin: Origin, does: Does) {
     let host_number = 140 + origin as u8;
     let address = [10, 0, 0, host_number].into();
@@ -458,7 +458,7 @@ fn a_named_cache_beats_a_weak_one_that_is_quicker() {
     world.hosts.push((cache(), Host::Cache, millis(400)));
     let end = run(&mut world, "named");
     assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
-    // When its proof fails, the weak one still stands.
+    // When it turns out to be none, the weak one still stands.
     world.hosts[1].1 = Host::Page;
     let end = run(&mut world, "named fails");
     assert!(
@@ -575,8 +575,7 @@ fn a_link_local_address_leads_to_the_host_s_other_one() {
     world.neighbours.clear();
     world.hosts.pop();
     assert_eq!(run(&mut world, "link-local only").outcome, Outcome::NotFound);
-    let is_told =
-        |note: &Note| matches!(note, Note::OnlyLinkLocal(lead) if lead.remote == link_local(141));
+    let is_told = |note: &Note| matches!(note, Note::OnlyLinkLocal(candidate) if candidate.remote == link_local(141));
     assert_eq!(world.notes.iter().filter(|note| is_told(note)).count(), 1);
 }
 
@@ -780,7 +779,7 @@ fn a_stall_is_not_made_up_for() {
 #[test]
 fn who_is_asked_again_is_near_in_this_network() {
     let config = world::config("10", "--methods mdns,gateway");
-    let mut search = Search::new(&config, &Known::default(), 1).unwrap();
+    let mut search = Search::new(&config, config.methods, &Known::default(), 1);
     let network = |own: [u8; 4], gateway: &str| {
         let mut world = World::new(1);
         world.links[0].0 = own.into();
@@ -823,7 +822,7 @@ fn who_is_asked_again_is_near_in_this_network() {
 #[test]
 fn a_network_that_never_rests_is_not_asked_for_ever() {
     let config = world::config("10", "--methods mdns,gateway");
-    let mut search = Search::new(&config, &Known::default(), 1).unwrap();
+    let mut search = Search::new(&config, config.methods, &Known::default(), 1);
     let mut asked = 0;
     for round in 0..40_u8 {
         let mut world = World::new(1);
@@ -850,7 +849,7 @@ fn a_network_that_never_rests_is_not_asked_for_ever() {
 #[test]
 fn an_address_that_was_too_far_away_is_asked_when_it_is_near() {
     let config = world::config("10", "--methods mdns");
-    let mut search = Search::new(&config, &Known::default(), 1).unwrap();
+    let mut search = Search::new(&config, config.methods, &Known::default(), 1);
     let mut world = World::new(1);
     let mut opened = Vec::new();
     let mut feed = |search: &mut Search, at, input| {

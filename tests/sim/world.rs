@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use cache_resolver::address::{Family, is_private, needs_zone, with_scope};
-use cache_resolver::cli::{Command, Config, Environment, parse};
+use cache_resolver::cli::{Command, Environment, parse};
+use cache_resolver::config::Config;
 use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous};
 use cache_resolver::model::Origin;
 use cache_resolver::model::{
-    Channel, Elapsed, Failure, Input, Lead, MdnsDatagram, Note, Outcome, Output, Verdict,
+    Candidate, Channel, Elapsed, Failure, Input, MdnsDatagram, Note, Outcome, Output, Verdict,
 };
 use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
@@ -315,7 +316,7 @@ impl World {
         world
     }
 
-    /// One of a few addresses, so that leads meet hosts; some of them public.
+    /// One of a few addresses, so that candidates meet hosts; some of them public.
     fn any_address(&mut self) -> SocketAddr {
         let third =
             self.dice.pick(&[[10, 0, 0], [10, 0, 0], [10, 0, 0], [192, 168, 7], [203, 0, 113]]);
@@ -528,8 +529,8 @@ struct Run<'a> {
     is_up: bool,
     listens: bool,
     has_packet_socket: bool,
-    /// Leads of those who name the cache that are not judged yet.
-    named: Vec<Lead>,
+    /// Candidates of those who name the cache that are not judged yet.
+    named: Vec<Candidate>,
     /// Connections that nobody has accepted yet.
     unresolved: Vec<Channel>,
     /// The last datagram that went out once more.
@@ -552,7 +553,7 @@ pub fn config(budget: &str, options: &str) -> Config {
 pub fn run(world: &mut World, context: &str) -> End {
     let config = config(world.budget, world.options);
     world.known.nameservers = world.servers.iter().map(|(server, ..)| *server).collect();
-    let mut search = Search::new(&config, &world.known, world.dice.0).unwrap();
+    let mut search = Search::new(&config, config.methods, &world.known, world.dice.0);
     let mut run = Run {
         world,
         now: Elapsed::START,
@@ -698,25 +699,28 @@ impl Run<'_> {
             Output::AskDirectly { host, question, .. } => self.ask_responder(host.ip(), &question),
             Output::AskArp { interface, packet } => self.ask_arp(interface, packet, search),
             Output::Ping { target, message } => self.answer_ping(target, &message),
-            Output::Note(note) => {
-                self.world.notes.push(note);
-                match note {
-                    Note::Followed(lead)
-                        if lead.origin.is_named() && !needs_zone(lead.remote.ip()) =>
-                    {
-                        self.named.push(lead);
-                    }
-                    Note::Judged(lead, Verdict::NotACache(_)) => {
-                        self.named.retain(|named| named.remote != lead.remote);
-                    }
-                    Note::AskedByName(remote) => self.named.push(Lead::new(Origin::Dns, remote)),
-                    _ => {}
-                }
-            }
+            Output::Note(note) => self.take_note(note),
             Output::ReadNetwork => {
                 search.handle(self.now, Input::Network(self.world.network(self.is_up, self.now)));
             }
             Output::WaitUntil(_) | Output::Finished(_) => unreachable!(),
+        }
+    }
+
+    /// Keeps a note, and in mind who may yet be chosen by name.
+    fn take_note(&mut self, note: Note) {
+        self.world.notes.push(note);
+        match note {
+            Note::Added(candidate)
+                if candidate.origin.is_named() && !needs_zone(candidate.remote.ip()) =>
+            {
+                self.named.push(candidate);
+            }
+            Note::Judged(candidate, Verdict::NotACache(_)) => {
+                self.named.retain(|named| named.remote != candidate.remote);
+            }
+            Note::AskedByName(remote) => self.named.push(Candidate::new(Origin::Dns, remote)),
+            _ => {}
         }
     }
 
@@ -1020,7 +1024,7 @@ impl Run<'_> {
                 Host::WantsName => found.by_name && self.world.name_gives(found.remote.ip()),
                 _ => false,
             };
-            let stronger = self.named.iter().find(|lead| lead.remote != found.remote);
+            let stronger = self.named.iter().find(|candidate| candidate.remote != found.remote);
             let in_time = self.now < Elapsed::START + budget * 9 / 10;
             if let Some(stronger) = stronger.filter(|_| !found.origin.is_named() && in_time) {
                 panic!("{}: {found:?} won while {stronger:?} was in flight", self.context);

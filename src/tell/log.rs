@@ -1,29 +1,15 @@
 //! The log on standard error: priorities for the journal, a progress line for a person.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use crate::cli::Verbosity;
-use crate::model::Elapsed;
+use super::words::{Level, Problem, describe, describe_problem, level_of};
+use crate::config::Verbosity;
+use crate::model::{Elapsed, Note};
 use crate::sys;
 
 /// How long a reader that does not take what we say holds us up, once: less than a signal may wait.
 const PATIENCE: Duration = Duration::from_millis(20);
-
-/// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// What was asked for could not be done.
-    Error = 3,
-    /// Something is not as it should be.
-    Warning = 4,
-    /// The result.
-    Notice = 5,
-    /// What belongs to the result.
-    Info = 6,
-    /// A step on the way.
-    Debug = 7,
-}
 
 /// What standard error leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +22,22 @@ pub enum Sink {
     Terminal,
     /// A file or a pipe.
     Plain,
+}
+
+impl Sink {
+    /// What it leads to here.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        if sys::stderr_is_kernel_log() {
+            Self::KernelLog
+        } else if std::env::var_os("JOURNAL_STREAM").is_some() {
+            Self::Journal
+        } else if std::io::stderr().is_terminal() {
+            Self::Terminal
+        } else {
+            Self::Plain
+        }
+    }
 }
 
 /// Erases the rest of the line, ECMA-48 §8.3.41.
@@ -78,6 +80,20 @@ impl Log {
             Sink::Terminal | Sink::Plain => format!("cache-resolver: {message}\n"),
         };
         self.put(&line);
+    }
+
+    /// Tells what has happened, if anybody wants to hear it.
+    pub fn note(&mut self, note: Note) {
+        let level = level_of(&note);
+        if level <= self.threshold {
+            self.write(level, &describe(note));
+        }
+    }
+
+    /// Tells what keeps us from doing something.
+    pub fn problem(&mut self, problem: &Problem) {
+        let (level, text) = describe_problem(problem);
+        self.write(level, &text);
     }
 
     /// Whether a person watches and wants to see progress.

@@ -1,0 +1,119 @@
+//! What the user decided: plain values, which nobody changes after they were parsed.
+
+use std::time::Duration;
+
+use crate::facts::Prefix;
+use crate::model::Methods;
+use crate::wire::dns::Name;
+
+/// Bytes of a host name in text. RFC 1035 §2.3.4, less the length byte and the root.
+const HOST_MAX: usize = 253;
+
+/// Everything the user can decide.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the cache's host is called.
+    pub host: Host,
+    /// The cache's port.
+    pub port: u16,
+    /// The cache's path, with a leading slash and no final one; empty for the root.
+    pub path: String,
+    /// What Nix uses besides.
+    pub upstreams: Vec<String>,
+    /// Add to the substituters of other files instead of replacing them.
+    pub additive: bool,
+    /// The priority written into the URL.
+    pub priority: u32,
+    /// nix.conf lines for the found case; an empty value drops the line.
+    pub settings: Vec<(String, String)>,
+    /// Where the files go; `None` when the environment names no place.
+    pub output_dir: Option<String>,
+    /// Where the user's own word may be.
+    pub override_file: String,
+    /// The hard limit for the whole run.
+    pub budget: Duration,
+    /// The methods to use.
+    pub methods: Methods,
+    /// Stay, and search again whenever the network changes.
+    pub watch: bool,
+    /// The methods of those later searches.
+    pub later_methods: Methods,
+    /// Networks to sweep besides our own.
+    pub sweep: Vec<Prefix>,
+    /// Probes of the sweep in a second.
+    pub sweep_rate: u32,
+    /// Probes of the sweep at most.
+    pub sweep_limit: u32,
+    /// Print nix.conf instead of writing it.
+    pub dry_run: bool,
+    /// How the run is reported on standard output.
+    pub report: Report,
+    /// How much is logged.
+    pub verbosity: Verbosity,
+}
+
+/// What the cache's host is called.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Its name in the hosts file and in DNS, lower case.
+    pub text: String,
+    /// The same in wire form.
+    pub name: Name,
+    /// Its name in multicast DNS, in wire form: the first label and `local`.
+    pub local_name: Name,
+}
+
+impl Host {
+    /// The host called `text`, whose final dot is removed; names that are addresses are refused.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let is_label = |label: &str| {
+            !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        let is_name = text.len() <= HOST_MAX
+            && text.split('.').all(is_label)
+            && !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if !is_name {
+            return None;
+        }
+        let name = Name::from_text(&text).ok()?;
+        let local_name = Name::from_text(&[short_name(&text), ".local"].concat()).ok()?;
+        Some(Self { text, name, local_name })
+    }
+
+    /// The name for files: the first label.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        short_name(&self.text)
+    }
+}
+
+/// The first label of a name.
+fn short_name(text: &str) -> &str {
+    text.split('.').next().unwrap_or(text)
+}
+
+/// What standard output gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Nothing.
+    None,
+    /// `--explain`: the timeline for people.
+    Text,
+    /// `--json`: the timeline for programs.
+    Json,
+}
+
+/// What the log gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Problems only.
+    Quiet,
+    /// And the result.
+    Normal,
+    /// And every step.
+    Verbose,
+}

@@ -1,0 +1,247 @@
+//! One run, from the configuration to the files, once or watching.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::{Config, Report};
+use crate::facts::{Known, Previous, read_hosts, read_nameservers, read_override, read_previous};
+use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
+use crate::model::{Elapsed, Found, Methods, Origin, Outcome};
+use crate::output::{self, Files, Kind};
+use crate::search::Search;
+use crate::sys;
+use crate::tell::{Level, Log, Problem, Sink, Timeline, summarise};
+use crate::watch::Ask;
+
+/// The hosts file, hosts(5).
+const HOSTS: &str = "/etc/hosts";
+
+/// Exit statuses: the contract with systemd units and scripts.
+pub mod status {
+    /// The files could not be written.
+    pub const NOT_WRITTEN: u8 = 1;
+    /// Bad usage.
+    pub const USAGE: u8 = 2;
+    /// No network in time: run me again (`EX_TEMPFAIL`, sysexits.h).
+    pub const NO_NETWORK: u8 = 75;
+}
+
+/// Runs as `config` says: the program's exit status.
+#[must_use]
+pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> ExitCode {
+    let log = Log::new(Sink::of_stderr(), config.verbosity);
+    Run { config, log, signals, previous: None, standing: None }.run(clock)
+}
+
+/// What a run knows from one search to the next.
+struct Run<'a> {
+    /// What the user decided.
+    config: &'a Config,
+    /// Where problems and results are told.
+    log: Log,
+    /// Ask us to stop.
+    signals: &'a StopSignals,
+    /// Where the cache was last found.
+    previous: Option<Previous>,
+    /// The files of the decision that stands.
+    standing: Option<Files>,
+}
+
+/// A search that has ended.
+struct Ended {
+    /// What has come of it.
+    outcome: Outcome,
+    /// Its clock, which began with it.
+    clock: Clock,
+    /// What happened.
+    timeline: Timeline,
+    /// To be closed when the files are written.
+    _open: StillOpen,
+}
+
+/// How writing the files has ended.
+enum Written {
+    /// They are up to date.
+    InTime,
+    /// They could not be written.
+    No,
+    /// A signal came while another run held the lock.
+    Stopped,
+}
+
+impl Run<'_> {
+    /// Searches, writes and reports once; with `--watch` it stays.
+    fn run(mut self, clock: Clock) -> ExitCode {
+        let watcher = self.config.watch.then(|| Watcher::new(self.signals));
+        let ended = self.search(self.config.methods, clock);
+        let outcome = ended.outcome;
+        let is_written = self.decide(outcome, &ended);
+        drop(ended);
+        match (outcome, watcher) {
+            _ if !is_written => ExitCode::from(status::NOT_WRITTEN),
+            (Outcome::Interrupted, _) => ExitCode::SUCCESS,
+            _ if self.signals.have_come(Duration::ZERO) => ExitCode::SUCCESS,
+            (outcome, Some(mut watcher)) => {
+                watcher.handle_answer(matches!(outcome, Outcome::Found(_)));
+                self.watch(watcher)
+            }
+            (Outcome::NoNetwork, None) => ExitCode::from(status::NO_NETWORK),
+            (Outcome::Found(_) | Outcome::NotFound, None) => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Decides anew whenever the watcher says so.
+    fn watch(mut self, mut watcher: Watcher) -> ExitCode {
+        loop {
+            let ask = match watcher.wait() {
+                Ok(None) => return ExitCode::SUCCESS,
+                Ok(Some(ask)) => ask,
+                Err(error) => {
+                    self.log.problem(&Problem::NoPoll(&error));
+                    return ExitCode::from(status::NOT_WRITTEN);
+                }
+            };
+            let methods = match ask {
+                Ask::Previous => Methods::NONE.with(Origin::Previous),
+                Ask::Named => self.config.later_methods.named(),
+                Ask::All => self.config.later_methods,
+            };
+            let ended = self.search(methods, Clock::start());
+            if ended.outcome == Outcome::Interrupted {
+                return ExitCode::SUCCESS;
+            }
+            let is_found = matches!(ended.outcome, Outcome::Found(_));
+            watcher.handle_answer(is_found);
+            // That one cache does not answer decides nothing.
+            if (is_found || ask != Ask::Previous) && !self.decide(ended.outcome, &ended) {
+                return ExitCode::from(status::NOT_WRITTEN);
+            }
+        }
+    }
+
+    /// Searches with `methods`.
+    fn search(&mut self, methods: Methods, clock: Clock) -> Ended {
+        let mut known = read_known(self.config, &mut self.log);
+        // Of the same cache this run knows more than the file does.
+        let is_same =
+            |ours: &Previous| known.previous.is_none_or(|file| file.address == ours.address);
+        known.previous = self.previous.filter(is_same).or(known.previous);
+        let mut search = Search::new(self.config, methods, &known, sys::random_seed());
+        let mut timeline = Timeline::default();
+        let (log, host) = (&mut self.log, &self.config.host.text);
+        let events = EventLoop::new(clock, self.signals, host, &mut timeline, log);
+        let (outcome, open) = events.run(&mut search);
+        if let Outcome::Found(Found { remote, by_name, .. }) = outcome {
+            self.previous = Some(Previous { address: remote.ip(), by_name });
+        }
+        Ended { outcome, clock, timeline, _open: open }
+    }
+
+    /// Brings the files up to date, and tells what is new about it; false where they could not be
+    /// written.
+    fn decide(&mut self, outcome: Outcome, ended: &Ended) -> bool {
+        let ended_at = ended.clock.now();
+        let mut summary = summarise(outcome, ended_at);
+        let mut files = output::render(self.config, outcome);
+        let stands = outcome == Outcome::Interrupted && !self.config.dry_run;
+        let directory = self.config.output_dir.as_deref().filter(|_| stands);
+        let stands = directory.and_then(output::read_decision);
+        let is_settled = self.config.dry_run || stands.is_some();
+        if let Some(nix_conf) = stands {
+            summary += ": nix.conf stays as it is";
+            files = Files { nix_conf, address: None };
+        }
+        let is_new = self.standing.as_ref() != Some(&files);
+        if is_new {
+            self.log.write(Level::Notice, &summary);
+        }
+        let is_written = is_settled
+            || match self.write(outcome, &files, ended.clock, is_new) {
+                Written::InTime => true,
+                Written::No => false,
+                Written::Stopped => return self.decide(Outcome::Interrupted, ended),
+            };
+        if is_new {
+            self.print_report(&ended.timeline, ended_at, outcome, &files);
+        }
+        self.standing = Some(files);
+        is_written
+    }
+
+    /// Writes the files and, if they are new, says so.
+    fn write(&mut self, outcome: Outcome, files: &Files, clock: Clock, is_new: bool) -> Written {
+        let give_up_at = Elapsed::START + self.config.budget;
+        let is_interrupted = outcome == Outcome::Interrupted;
+        let mut wait = |interval| {
+            !is_interrupted && !self.signals.have_come(interval) && clock.now() < give_up_at
+        };
+        let Some(directory) = &self.config.output_dir else {
+            self.log.problem(&Problem::NoOutputDir);
+            self.show(files);
+            return Written::No;
+        };
+        let kind = if is_interrupted { Kind::Fallback } else { Kind::Decision };
+        match output::replace(directory, self.config.host.short_name(), files, kind, &mut wait) {
+            Ok(()) if is_new => {
+                let path = output::nix_conf_path(directory);
+                self.log.write(Level::Info, &format!("{path} is up to date"));
+                self.show(files);
+                Written::InTime
+            }
+            Ok(()) => Written::InTime,
+            Err(error) if error.is_locked() && self.signals.have_come(Duration::ZERO) => {
+                Written::Stopped
+            }
+            Err(error) => {
+                self.log.problem(&Problem::NotWritten(&error));
+                Written::No
+            }
+        }
+    }
+
+    /// Shows nix.conf to whoever reads the log.
+    fn show(&mut self, files: &Files) {
+        if self.log.shows_files() {
+            for line in files.nix_conf.lines() {
+                self.log.write(Level::Info, &["  ", line].concat());
+            }
+        }
+    }
+
+    /// Prints what the options ask for. After `--dry-run` standard output is a valid nix.conf: the
+    /// timeline stands in it as comments.
+    fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
+        let config = &self.config;
+        if config.report == Report::Json {
+            let json = timeline.render_json(ended, outcome, config, files);
+            return sys::print(&json, self.signals.as_raw_fd());
+        }
+        let mut text = String::new();
+        if config.report == Report::Text {
+            for line in timeline.render_text(ended, outcome) {
+                text += if config.dry_run { "# " } else { "" };
+                text += &line;
+                text += "\n";
+            }
+        }
+        if config.dry_run {
+            text += &files.nix_conf;
+        }
+        sys::print(&text, self.signals.as_raw_fd());
+    }
+}
+
+/// What the host's own files say of the cache.
+fn read_known(config: &Config, log: &mut Log) -> Known {
+    let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
+    let override_ =
+        read_override(&config.override_file, credentials.as_deref(), config.port, &mut |problem| {
+            log.problem(&Problem::Override(problem));
+        });
+    let previous = config.output_dir.as_ref().and_then(|directory| {
+        let path = output::address_path(directory, config.host.short_name());
+        read_previous(&path)
+    });
+    let hosts = read_hosts(HOSTS, &config.host.text);
+    Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }
+}

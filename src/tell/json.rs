@@ -1,0 +1,62 @@
+//! `--json`: a run for other programs.
+
+use std::fmt::Write as _;
+
+use super::report::Timeline;
+use super::words::{describe, milliseconds, word};
+use crate::config::Config;
+use crate::model::{Elapsed, Outcome};
+use crate::output::Files;
+
+/// One JSON object (RFC 8259).
+#[must_use]
+pub fn render(
+    timeline: &Timeline,
+    ended: Elapsed,
+    outcome: Outcome,
+    config: &Config,
+    files: &Files,
+) -> String {
+    let mut json = String::from("{\"outcome\":");
+    push_string(&mut json, word(outcome));
+    if let Outcome::Found(found) = outcome {
+        json += ",\"origin\":";
+        push_string(&mut json, found.origin.word());
+        json += ",\"address\":";
+        push_string(&mut json, files.address.as_deref().unwrap_or_default().trim_ascii_end());
+        let _ = write!(json, ",\"port\":{}", found.remote.port());
+    }
+    let _ = write!(json, ",\"milliseconds\":{}", milliseconds(ended));
+    if let Some(directory) = config.output_dir.as_ref().filter(|_| !config.dry_run) {
+        json += ",\"output_dir\":";
+        push_string(&mut json, directory);
+    }
+    json += ",\"nix_conf\":";
+    push_string(&mut json, &files.nix_conf);
+    json += ",\"timeline\":[";
+    for (index, (at, note)) in timeline.entries.iter().enumerate() {
+        json += if index == 0 { "" } else { "," };
+        let _ = write!(json, "{{\"milliseconds\":{},\"event\":", milliseconds(*at));
+        push_string(&mut json, &describe(*note));
+        json += "}";
+    }
+    json += "]}\n";
+    json
+}
+
+/// Adds a JSON string.
+fn push_string(json: &mut String, text: &str) {
+    json.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\n' => json.push_str("\\n"),
+            control if control.is_ascii_control() => {
+                let _ = write!(json, "\\u{:04x}", control as u32);
+            }
+            other => json.push(other),
+        }
+    }
+    json.push('"');
+}

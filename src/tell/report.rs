@@ -1,0 +1,51 @@
+//! `--explain`: a run for people.
+
+use super::words::{describe, milliseconds, summarise};
+use crate::config::Config;
+use crate::model::{Elapsed, Note, Outcome};
+use crate::output::Files;
+
+/// Entries kept; a search that follows every word of a liar has some two hundred.
+const TIMELINE_MAX: usize = 1024;
+
+/// What happened, and when.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// In the order in which it happened.
+    pub(super) entries: Vec<(Elapsed, Note)>,
+}
+
+impl Timeline {
+    /// Adds what happened at `now`.
+    pub fn push(&mut self, now: Elapsed, note: Note) {
+        if self.entries.len() < TIMELINE_MAX {
+            self.entries.push((now, note));
+        }
+    }
+
+    /// One line for each entry, and one for the end.
+    #[must_use]
+    pub fn render_text(&self, ended: Elapsed, outcome: Outcome) -> Vec<String> {
+        let mut lines: Vec<_> =
+            self.entries.iter().map(|(at, note)| line(*at, &describe(*note))).collect();
+        lines.push(line(ended, &summarise(outcome, ended)));
+        lines
+    }
+
+    /// One JSON object (RFC 8259).
+    #[must_use]
+    pub fn render_json(
+        &self,
+        ended: Elapsed,
+        outcome: Outcome,
+        config: &Config,
+        files: &Files,
+    ) -> String {
+        super::json::render(self, ended, outcome, config, files)
+    }
+}
+
+/// A line of the timeline.
+fn line(at: Elapsed, text: &str) -> String {
+    format!("{:>10} ms  {text}", milliseconds(at))
+}
