@@ -9,6 +9,8 @@ rec {
   waterbug = ./waterbug.nix;
   # boot.initrd.cache-resolver
   initrd = ./initrd.nix;
+  # services.cache-announce, for the host that has the cache
+  announce = ./announce.nix;
   # For installer images, and for those that are booted with kexec
   iso = ./iso.nix;
   kexec = ./kexec.nix;

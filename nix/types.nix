@@ -47,6 +47,15 @@ in
     description = "private IPv4 network (ADDRESS/LENGTH within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)";
   };
 
+  # As the program takes one from the network.
+  announcedPath =
+    types.addCheck types.str (
+      path: lib.stringLength path <= 64 && matches "/[!$%&()*+,./0-9:;=@A-Z^_a-z{|}~-]*" path
+    )
+    // {
+      description = "path of at most 64 bytes that begins with a slash, without what a URL would have to escape";
+    };
+
   # Whether Nix takes it for a substituter, as `check_store` in src/cli.rs has it. What it does not know Nix
   # passes over, and builds from source.
   isSubstituter =

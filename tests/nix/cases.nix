@@ -78,9 +78,187 @@ let
   readme = builtins.readFile ../../nix/README.md;
   undocumented = lib.filter (name: !has "| `${name}` |" readme) (
     lib.filter (name: !lib.hasPrefix "_" name && name != "arguments") (
-      lib.attrNames (options.services.cache-resolver // options.myModules.services.buildCache)
+      lib.attrNames (
+        options.services.cache-resolver // options.services.cache-announce // options.myModules.services.buildCache
+      )
     )
   );
+  # A host with a cache, which announces it.
+  announcing =
+    module:
+    configuration {
+      imports = [ module ];
+      services.cache-announce.enable = true;
+    };
+  # What is wrong with an announcement.
+  unannounced =
+    module: lib.filter (has "services.cache-announce.") (failures (announcing module));
+  portOf = module: (announcing module).services.cache-announce.port;
+  harmonia = settings: {
+    services.harmonia.cache.enable = true;
+    services.harmonia.cache.settings = settings;
+  };
+  attic = {
+    services.atticd.enable = true;
+    services.cache-announce.path = "/system";
+  };
+  nginx = hosts: {
+    services.nginx.enable = true;
+    services.nginx.virtualHosts = hosts;
+  };
+  plainHost.listen = [
+    {
+      addr = "0.0.0.0";
+      port = 8080;
+    }
+    {
+      addr = "0.0.0.0";
+      port = 8443;
+      ssl = true;
+    }
+  ];
+  told = announcing {
+    services.cache-announce = {
+      port = 9999;
+      path = "/a&b";
+      name = "the \"fast\" one <%h>";
+      openFirewall = true;
+    };
+  };
+  quiet = announcing (harmonia { });
+  announceCases = [
+    (equals "announced: port, path and name, with XML's own characters escaped"
+      told.services.avahi.extraServiceFiles.nix-cache
+      ''
+        <?xml version="1.0" standalone="no"?>
+        <!DOCTYPE service-group SYSTEM "avahi-service.dtd">
+        <service-group>
+          <name replace-wildcards="yes">the &quot;fast&quot; one &lt;%h&gt;</name>
+          <service>
+            <type>_nix-cache._tcp</type>
+            <port>9999</port>
+            <txt-record>path=/a&amp;b</txt-record>
+          </service>
+        </service-group>
+      ''
+    )
+    (case "announced: by an Avahi that publishes addresses" told.services.avahi (
+      lib.all (it: it) [
+        told.services.avahi.enable
+        told.services.avahi.publish.enable
+        told.services.avahi.publish.addresses
+      ]
+      && failures told ++ told.warnings == [ ]
+    ))
+    (case "announced: the cache's port is opened where that is wanted" [ told quiet ] (
+      lib.elem 9999 told.networking.firewall.allowedTCPPorts
+      && !lib.elem 5000 quiet.networking.firewall.allowedTCPPorts
+      && !lib.elem 5000 (announcing { }).networking.firewall.allowedTCPPorts
+    ))
+    (equals "announced: the port of the server that is there"
+      (map portOf [
+        attic
+        {
+          imports = [ attic ];
+          services.atticd.settings.listen = "[::]:9999";
+        }
+        (harmonia { })
+        (harmonia { bind = "0.0.0.0:5001"; })
+        { services.nix-serve.enable = true; }
+        {
+          services.nix-serve.enable = true;
+          services.nix-serve.port = 5002;
+        }
+        (nginx { "a".root = "/srv"; })
+        (nginx { "a" = plainHost; })
+        {
+          imports = [
+            (harmonia { })
+            (nginx { "a".root = "/srv"; })
+          ];
+        }
+        {
+          imports = [
+            (harmonia { bind = "127.0.0.1:5000"; })
+            (nginx { "a".root = "/srv"; })
+          ];
+        }
+      ])
+      [
+        8080
+        9999
+        5000
+        5001
+        5000
+        5002
+        80
+        8080
+        5000
+        80
+      ]
+    )
+    (equals "announced: what is said of the port holds"
+      (portOf {
+        imports = [ (harmonia { }) ];
+        services.cache-announce.port = 80;
+      })
+      80
+    )
+    (case "announced: no port to be known, or several" (unannounced { }) (
+      lib.all (module: lib.any (has "services.cache-announce.port") (unannounced module)) [
+        { }
+        (harmonia { bind = "unix:/run/harmonia.sock"; })
+        (harmonia { bind = "[::1]:5000"; })
+        {
+          imports = [
+            attic
+            (harmonia { })
+          ];
+        }
+        (nginx {
+          "a" = plainHost;
+          "b".root = "/srv";
+        })
+      ]
+      && unannounced (harmonia { }) == [ ]
+    ))
+    (case "announced: atticd has no cache at /" (unannounced { services.atticd.enable = true; }) (
+      lib.any (has "services.cache-announce.path") (unannounced {
+        services.atticd.enable = true;
+      })
+      && unannounced attic == [ ]
+    ))
+    (case "not announced: as if it were not there" plain.services.avahi (
+      !(plain.services.avahi.enable or false) && (plain.services.avahi.extraServiceFiles or { }) == { }
+    ))
+    (equals "paths that may be announced"
+      (lib.filter ours.announcedPath.check [
+        "/"
+        "/system"
+        "/a(b)&c~d-e"
+        "/${lib.fixedWidthString 63 "x" ""}"
+        "/${lib.fixedWidthString 64 "x" ""}"
+        "system"
+        ""
+        "/a b"
+        "/a#b"
+        "/a?b"
+        "/a[b]"
+        "/a\"b"
+        "/a'b"
+        "/a<b"
+        "/a\\b"
+        "/a\nb"
+        "/ä"
+      ])
+      [
+        "/"
+        "/system"
+        "/a(b)&c~d-e"
+        "/${lib.fixedWidthString 63 "x" ""}"
+      ]
+    )
+  ];
   # Stages 1 are NixOS's own; stub.nix has none.
   inStage1 =
     module:
@@ -513,4 +691,12 @@ in
   ))
   (case "every option stands in nix/README.md" undocumented (undocumented == [ ]))
 ]
-++ lib.optionals (options ? boot) stage1Cases
+++ announceCases
+++ lib.optionals (options ? boot) (
+  stage1Cases
+  ++ [
+    (case "announced: who asks gets through" quiet.networking.firewall.allowedUDPPorts (
+      lib.elem 5353 quiet.networking.firewall.allowedUDPPorts
+    ))
+  ]
+)

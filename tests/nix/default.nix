@@ -10,31 +10,33 @@
 
 let
   lib = import (arguments.lib or (nixpkgs + "/lib"));
-  build-cache = ../../nix/build-cache.nix;
+  ours = [
+    ../../nix/build-cache.nix
+    ../../nix/announce.nix
+  ];
   pkgs = import nixpkgs { inherit system; };
 
   inNixos =
     modules:
     import (nixpkgs + "/nixos/lib/eval-config.nix") {
       system = null;
-      modules = modules ++ [
-        build-cache
-        {
-          # Else each of them evaluates all packages again.
-          nixpkgs.pkgs = pkgs;
-          boot.isContainer = true;
-          system.stateVersion = "24.05";
-        }
-      ];
+      modules =
+        modules
+        ++ ours
+        ++ [
+          {
+            # Else each of them evaluates all packages again.
+            nixpkgs.pkgs = pkgs;
+            boot.isContainer = true;
+            system.stateVersion = "24.05";
+          }
+        ];
     };
 
   inStub =
     modules:
     lib.evalModules {
-      modules = modules ++ [
-        build-cache
-        ./stub.nix
-      ];
+      modules = modules ++ ours ++ [ ./stub.nix ];
       specialArgs = {
         utils.escapeSystemdExecArgs = lib.concatMapStringsSep " " (word: "\"${word}\"");
         pkgs.cache-resolver = {
@@ -61,6 +63,7 @@ in
       config = evaluate [ error.module ];
     in
     builtins.deepSeq [
+      config.services.cache-announce.path
       config.systemd.services.cache-resolver.serviceConfig.ExecStart
       config.services.cache-resolver.override
     ] true

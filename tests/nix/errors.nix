@@ -14,6 +14,10 @@
     };
     message = "services.cache-resolver.methods";
   };
+  announced = {
+    module.services.cache-announce.path = "system";
+    message = "services.cache-announce.path";
+  };
   server = {
     module.myModules.services.buildCache = {
       enable = true;

@@ -33,6 +33,12 @@ in
     warnings = list types.str;
     environment.etc = anything;
     environment.systemPackages = list types.anything;
+    networking.firewall.allowedTCPPorts = list types.port;
+    services.atticd = anything;
+    services.avahi = anything;
+    services.harmonia = anything;
+    services.nginx = anything;
+    services.nix-serve = anything;
     users.users = anything;
     users.groups = anything;
     systemd.packages = list types.anything;
