@@ -1,6 +1,6 @@
-//! The candidates: each address once, the best first, none forgotten or written off early.
+//! The candidates: each address and path once, the best first, none forgotten or written off early.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::address::needs_zone;
 use crate::model::{Candidate, Flaw, Origin};
@@ -20,7 +20,7 @@ pub struct Frontier {
     entries: Vec<Entry>,
 }
 
-/// An address that may be the cache's.
+/// An address and a path that may be the cache's.
 #[derive(Debug)]
 struct Entry {
     /// Where it is, and the most trusted origin that says so.
@@ -54,7 +54,7 @@ enum State {
 impl Frontier {
     /// Adds a candidate; true if there is something new to try.
     pub fn add(&mut self, candidate: Candidate) -> bool {
-        match self.find_mut(candidate.remote) {
+        match self.find_mut(&candidate) {
             Some(known) => known.confirm(candidate),
             None => self.insert(candidate),
         }
@@ -103,7 +103,7 @@ impl Frontier {
     /// Records the flaw that an attempt has shown; true if the candidate is to be asked once more, by
     /// name, if it `may_by_name`. `tried` is what the attempt was made for.
     pub fn reject(&mut self, tried: &Candidate, flaw: Flaw, may_by_name: bool) -> bool {
-        let Some(entry) = self.find_mut(tried.remote) else { return false };
+        let Some(entry) = self.find_mut(tried) else { return false };
         let wants_name = may_by_name && flaw.may_want_name();
         entry.state = if wants_name && entry.candidate.has_name {
             State::WaitingByName
@@ -120,14 +120,14 @@ impl Frontier {
         let again = entry.state == State::WaitingByName;
         if !entry.is_open() && entry.candidate.origin == Origin::Sweep {
             // A sweep comes by each address once: what is over need not be kept.
-            self.entries.retain(|known| known.candidate.remote != tried.remote);
+            self.entries.retain(|known| !known.candidate.is_same(tried));
         }
         again
     }
 
-    /// The candidate at `remote` is a cache and waits for the choice.
-    pub fn hold(&mut self, remote: SocketAddr) {
-        if let Some(entry) = self.find_mut(remote) {
+    /// The candidate is a cache and waits for the choice.
+    pub fn hold(&mut self, candidate: &Candidate) {
+        if let Some(entry) = self.find_mut(candidate) {
             entry.state = State::Verified;
         }
     }
@@ -141,10 +141,10 @@ impl Frontier {
         }
     }
 
-    /// The candidate at `remote`, with its most trusted origin.
+    /// The candidate with its most trusted origin.
     #[must_use]
-    pub fn candidate_at(&self, remote: SocketAddr) -> Option<Candidate> {
-        self.candidates(move |entry| entry.candidate.remote == remote).next()
+    pub fn best_known(&self, candidate: Candidate) -> Option<Candidate> {
+        self.candidates(move |entry| entry.candidate.is_same(&candidate)).next()
     }
 
     /// The link-local addresses at which a cache answers.
@@ -181,9 +181,9 @@ impl Frontier {
         self.entries.iter().filter(move |known| is_wanted(known)).map(|known| known.candidate)
     }
 
-    /// The candidate at `remote`.
-    fn find_mut(&mut self, remote: SocketAddr) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.candidate.remote == remote)
+    /// The entry of a candidate.
+    fn find_mut(&mut self, candidate: &Candidate) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.candidate.is_same(candidate))
     }
 }
 
@@ -232,7 +232,10 @@ fn names_another(candidate: &Candidate) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::path::{CachePath, Paths};
 
     /// A host of 10.0.0.0/24.
     fn remote(host: u8) -> SocketAddr {
@@ -255,6 +258,23 @@ mod tests {
         assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 2), false)));
         assert_eq!(frontier.next(|_, _| true), None);
         assert!(frontier.is_busy());
+    }
+
+    #[test]
+    fn one_server_may_have_several_caches() {
+        let mut paths = Paths::new("/system".to_owned());
+        let path = paths.add(CachePath::parse(b"/").unwrap()).unwrap();
+        let other = Candidate { path, ..candidate(Origin::Neighbours, 1) };
+        let configured = candidate(Origin::Gateway, 1);
+        let mut frontier = Frontier::default();
+        assert!(frontier.add(configured) && frontier.add(other) && !frontier.add(other));
+        assert_eq!(frontier.next(|_, _| true), Some((configured, false)));
+        assert_eq!(frontier.next(|_, _| true), Some((other, false)));
+        frontier.reject(&configured, Flaw::Status(404), false);
+        assert!(frontier.is_busy(), "the other is being asked");
+        assert_eq!(frontier.best_known(other), Some(other));
+        frontier.reject(&other, Flaw::Status(404), false);
+        assert!(!frontier.is_busy());
     }
 
     #[test]
@@ -312,7 +332,7 @@ mod tests {
         let mut frontier = Frontier::default();
         frontier.add(candidate(Origin::Neighbours, 1));
         frontier.next(|_, _| true);
-        frontier.hold(remote(1));
+        frontier.hold(&candidate(Origin::Neighbours, 1));
         assert!(frontier.add(candidate(Origin::Dns, 1)) && frontier.awaits_named());
         assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 1), false)));
     }
@@ -366,7 +386,7 @@ mod tests {
         frontier.reject(&candidate(Origin::Dns, 2), Flaw::Refused, true);
         assert_eq!(frontier.next(|_, _| true), Some((ghost, false)));
         assert!(!frontier.is_busy() && !frontier.awaits_named());
-        frontier.hold(ghost.remote);
+        frontier.hold(&ghost);
         assert_eq!(frontier.link_local_caches().collect::<Vec<_>>(), [ghost]);
     }
 

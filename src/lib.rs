@@ -15,7 +15,7 @@
 //!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
 //!       all of it: model ─▶ facts {network prefix resolv_conf hosts override_file lines}
-//!                        ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address
+//!                        ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address, path
 //! ```
 //!
 //! Data moves one way: facts → candidates → verdicts → outcome. Everything below [`io`] is sans-IO:
@@ -26,7 +26,7 @@
 //! those who find candidates, [`discover`], who keeps them, [`frontier`], and who judges them,
 //! [`verify`]; what the host knows, [`facts`], and what is said on the network, [`wire`]; then how a
 //! search meets the world, [`io`] and [`watch`]; and how a run goes, [`cli`], [`config`], [`run`],
-//! [`output`], [`tell`]. At the bottom lie [`address`] and [`sys`].
+//! [`output`], [`tell`]. At the bottom lie [`address`], [`path`] and [`sys`].
 
 pub mod address;
 pub mod cli;
@@ -37,6 +37,7 @@ pub mod frontier;
 pub mod io;
 pub mod model;
 pub mod output;
+pub mod path;
 pub mod run;
 pub mod search;
 pub mod sys;

@@ -6,6 +6,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use crate::address::Family;
+use crate::path::{CachePath, PathId, Paths};
 use crate::wire::arp::ArpRequest;
 
 /// Time since the program started, on the monotonic clock, in whole microseconds.
@@ -200,6 +201,8 @@ pub struct Candidate {
     pub origin: Origin,
     /// Address, port and, for link-local IPv6, scope.
     pub remote: SocketAddr,
+    /// Its path on that server.
+    pub path: PathId,
     /// The machine that said so; `None` where this host knows it by itself.
     pub speaker: Option<IpAddr>,
     /// Whether Nix, which asks the same source, gets this address for the name `--host`, and so can
@@ -208,16 +211,24 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What this host knows by itself of `remote`.
+    /// What this host knows by itself of `remote`, at the configured path.
     #[must_use]
     pub const fn new(origin: Origin, remote: SocketAddr) -> Self {
-        Self { origin, remote, speaker: None, has_name: matches!(origin, Origin::Hosts) }
+        let (path, has_name) = (PathId::CONFIGURED, matches!(origin, Origin::Hosts));
+        Self { origin, remote, path, speaker: None, has_name }
     }
 
-    /// What the machine `speaker` says of `remote`.
+    /// What the machine `speaker` says of `remote`, at the configured path.
     #[must_use]
     pub const fn heard(origin: Origin, remote: SocketAddr, speaker: IpAddr) -> Self {
-        Self { origin, remote, speaker: Some(speaker), has_name: false }
+        let path = PathId::CONFIGURED;
+        Self { origin, remote, path, speaker: Some(speaker), has_name: false }
+    }
+
+    /// Whether both are the same cache: one server may have several.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.remote, self.path) == (other.remote, other.path)
     }
 }
 
@@ -287,6 +298,8 @@ pub enum Outcome {
 pub struct Found {
     /// Where it answered.
     pub remote: SocketAddr,
+    /// Its path, unless that is the configured one.
+    pub path: Option<CachePath>,
     /// Who led us there.
     pub origin: Origin,
     /// Whether it insists on being called by name instead of by address.
@@ -494,6 +507,8 @@ pub struct Effects {
     pub outputs: VecDeque<Output>,
     /// To be followed.
     pub candidates: Vec<Candidate>,
+    /// The paths that candidates have.
+    pub paths: Paths,
 }
 
 impl Effects {

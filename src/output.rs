@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::{Found, Outcome};
+use crate::path::CachePath;
 use crate::sys;
 
 /// Who may read the files: everybody's Nix.
@@ -50,8 +51,8 @@ pub struct Files {
 
 /// Renders the files for an outcome.
 ///
-/// Of all that came from the network, only an address and a port get in, as numbers. An address
-/// that needs a zone never gets here: the search holds it back.
+/// Of all that came from the network, only an address and a port get in, as numbers, and a
+/// [`CachePath`]. An address that needs a zone never gets here: the search holds it back.
 #[must_use]
 pub fn render(config: &Config, outcome: Outcome) -> Files {
     let Outcome::Found(found) = outcome else {
@@ -88,7 +89,8 @@ pub fn render(config: &Config, outcome: Outcome) -> Files {
 fn url_of(config: &Config, found: Found, address: &str) -> String {
     let host = if found.by_name { &config.host.text } else { address };
     let port = found.remote.port();
-    format!("http://{host}:{port}{}?priority={}", config.path, config.priority)
+    let path = found.path.as_ref().map_or(config.path.as_str(), CachePath::as_str);
+    format!("http://{host}:{port}{path}?priority={}", config.priority)
 }
 
 /// nix.conf for when there is no cache.
@@ -391,5 +393,35 @@ impl WriteError {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.error.kind() == ErrorKind::WouldBlock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, Environment, parse};
+    use crate::model::Origin;
+
+    #[test]
+    fn the_url_has_the_path_of_what_was_found() {
+        let words = ["--path", "/main"].map(Into::into);
+        let Ok(Command::Run(config)) = parse(words, &Environment::default()) else {
+            unreachable!()
+        };
+        for (path, url) in [
+            (None, "http://10.0.0.5:5000/main?priority=30"),
+            (Some(&b"/"[..]), "http://10.0.0.5:5000?priority=30"),
+            (Some(b"/nix/cache"), "http://10.0.0.5:5000/nix/cache?priority=30"),
+        ] {
+            let found = Found {
+                remote: "10.0.0.5:5000".parse().unwrap(),
+                path: path.and_then(CachePath::parse),
+                origin: Origin::Gateway,
+                by_name: false,
+            };
+            let files = render(&config, Outcome::Found(found));
+            let line = files.nix_conf.lines().nth(1).unwrap();
+            assert_eq!(line, format!("substituters = {url} https://cache.nixos.org"));
+        }
     }
 }

@@ -123,16 +123,17 @@ impl Run<'_> {
     fn search(&mut self, methods: Methods, clock: Clock) -> Ended {
         let mut known = read_known(self.config, &mut self.log);
         // Of the same cache this run knows more than the file does.
-        let is_same =
-            |ours: &Previous| known.previous.is_none_or(|file| file.address == ours.address);
+        let is_same = |ours: &Previous| {
+            known.previous.is_none_or(|file| file.remote.ip() == ours.remote.ip())
+        };
         known.previous = self.previous.filter(is_same).or(known.previous);
         let mut search = Search::new(self.config, methods, &known, sys::random_seed());
         let mut timeline = Timeline::default();
         let (log, host) = (&mut self.log, &self.config.host.text);
         let events = EventLoop::new(clock, self.signals, host, &mut timeline, log);
         let (outcome, open) = events.run(&mut search);
-        if let Outcome::Found(Found { remote, by_name, .. }) = outcome {
-            self.previous = Some(Previous { address: remote.ip(), by_name });
+        if let Outcome::Found(Found { remote, path, by_name, .. }) = outcome {
+            self.previous = Some(Previous { remote, path, by_name });
         }
         Ended { outcome, clock, timeline, _open: open }
     }
@@ -240,7 +241,7 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
         });
     let previous = config.output_dir.as_ref().and_then(|directory| {
         let path = output::address_path(directory, config.host.short_name());
-        read_previous(&path)
+        read_previous(&path, config.port)
     });
     let hosts = read_hosts(HOSTS, &config.host.text);
     Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }

@@ -11,6 +11,7 @@ use crate::model::{
     Candidate, Channel, Effects, Elapsed, Flaw, Found, Input, Methods, Note, Origin, Outcome,
     Output, Reach, Verdict,
 };
+use crate::path::Paths;
 use crate::verify::{Judged, Verify};
 
 /// How often the network's state is read again without being told: a DHCP client may write
@@ -60,8 +61,6 @@ pub struct Search {
     read_at: Elapsed,
     /// Who looks for candidates.
     discovery: Discovery,
-    /// The port that candidates get.
-    port: u16,
     /// What may be the cache.
     frontier: Frontier,
     /// What is being verified.
@@ -86,7 +85,8 @@ impl Search {
     #[must_use]
     pub fn new(config: &Config, methods: Methods, known: &Known, seed: u64) -> Self {
         let reserve = (config.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
-        let mut effects = Effects::default();
+        let paths = Paths::new(config.path.clone());
+        let mut effects = Effects { paths, ..Effects::default() };
         let discovery = Discovery::new(config, methods, known, seed, &mut effects);
         Self {
             ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
@@ -97,9 +97,8 @@ impl Search {
             changes: 0,
             read_at: Elapsed::START + QUIET_TIME,
             discovery,
-            port: config.port,
             frontier: Frontier::default(),
-            verify: Verify::new(&config.path, config.host.text.clone()),
+            verify: Verify::new(config.host.text.clone()),
             effects,
             far_candidates: Vec::new(),
             held: None,
@@ -149,6 +148,12 @@ impl Search {
             (None, Some(outcome)) => Output::Finished(outcome),
             (None, None) => Output::WaitUntil(self.next_at()),
         }
+    }
+
+    /// The paths that candidates have.
+    #[must_use]
+    pub const fn paths(&self) -> &Paths {
+        &self.effects.paths
     }
 
     /// Takes the network's state.
@@ -317,7 +322,7 @@ impl Search {
             };
             self.effects.candidates.extend(neighbours.iter().filter(is_same).map(|other| {
                 Candidate {
-                    remote: with_port(other.remote, self.port),
+                    remote: with_port(other.remote, candidate.remote.port()),
                     has_name: false,
                     ..candidate
                 }
@@ -329,7 +334,7 @@ impl Search {
     fn judge(&mut self, judged: Judged) {
         let Judged { candidate: tried, by_name, verdict, .. } = judged;
         let remote = tried.remote;
-        let candidate = self.frontier.candidate_at(remote).unwrap_or(tried);
+        let candidate = self.frontier.best_known(tried).unwrap_or(tried);
         let is_nobody = candidate.origin == Origin::Sweep
             && matches!(
                 verdict,
@@ -338,10 +343,11 @@ impl Search {
         if !is_nobody {
             self.effects.note(Note::Judged(candidate, verdict));
         }
-        let found = Found { remote, origin: candidate.origin, by_name };
+        let path = self.effects.paths.given(candidate.path);
+        let found = Found { remote, path, origin: candidate.origin, by_name };
         match verdict {
             Verdict::Cache if needs_zone(remote.ip()) => {
-                self.frontier.hold(remote);
+                self.frontier.hold(&candidate);
                 self.effects.note(Note::LinkLocal(candidate));
                 self.follow_same_hosts();
                 // The kernel knows its Ethernet address by now.
@@ -349,7 +355,7 @@ impl Search {
             }
             Verdict::Cache if candidate.origin.is_named() => self.winner = Some(found),
             Verdict::Cache => {
-                self.frontier.hold(remote);
+                self.frontier.hold(&candidate);
                 if self.held.is_none_or(|held| candidate.origin < held.origin) {
                     self.held = Some(found);
                 }

@@ -26,8 +26,6 @@ const STREAMS_OF_WEAK_MAX: usize = 96;
 /// All verifications that are under way.
 #[derive(Debug)]
 pub struct Verify {
-    /// The path of `nix-cache-info` on the server.
-    target: String,
     /// The name by which a server that refuses its address is called.
     host: String,
     /// One for each candidate in flight.
@@ -77,11 +75,10 @@ impl Judged {
 }
 
 impl Verify {
-    /// For the cache at `path` on servers that may be called `host`.
+    /// For servers that may be called `host`.
     #[must_use]
-    pub fn new(path: &str, host: String) -> Self {
-        let target = [path, "/nix-cache-info"].concat();
-        Self { target, host, streams: Vec::new(), next_channel: 0 }
+    pub const fn new(host: String) -> Self {
+        Self { host, streams: Vec::new(), next_channel: 0 }
     }
 
     /// Whether a candidate of `origin`, its speaker's `turn`th, may begin now: the longer its speaker's
@@ -109,6 +106,7 @@ impl Verify {
         let channel = self.next_channel;
         self.next_channel += 1;
         let port = candidate.remote.port();
+        let target = [effects.paths.text(candidate.path), "/nix-cache-info"].concat();
         let host =
             if by_name { format!("{}:{port}", self.host) } else { host_header(candidate.remote) };
         self.streams.push(Stream {
@@ -124,7 +122,7 @@ impl Verify {
         effects.output(Output::OpenStream {
             channel: Channel::Verify(channel),
             remote: candidate.remote,
-            request: compose_get(&self.target, &host),
+            request: compose_get(&target, &host),
         });
     }
 

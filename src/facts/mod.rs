@@ -18,6 +18,7 @@ pub use resolv_conf::read_nameservers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::path::CachePath;
 use lines::for_each_line;
 
 /// What the host's own files hold, read once at the start: the search begins with it at once, even
@@ -34,11 +35,13 @@ pub struct Known {
     pub nameservers: Vec<SocketAddr>,
 }
 
-/// Where an earlier search found the cache, at the port that is configured.
+/// Where an earlier search found the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Previous {
-    /// Its address.
-    pub address: IpAddr,
+    /// Its address and port.
+    pub remote: SocketAddr,
+    /// Its path, unless that is the configured one.
+    pub path: Option<CachePath>,
     /// Whether it wants to be called by its name.
     pub by_name: bool,
 }
@@ -71,12 +74,14 @@ pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
     }
 }
 
-/// The address in the file that an earlier run wrote, if it is there and holds one.
+/// The address in the file that an earlier run wrote, if it is there and holds one; the file does not
+/// say which `port` it was.
 #[must_use]
-pub fn read_previous(path: &str) -> Option<Previous> {
+pub fn read_previous(path: &str, port: u16) -> Option<Previous> {
     let mut previous = None;
     for_each_line(path, &mut |line| previous = previous.or_else(|| parse_host(line))).ok()?;
-    previous.map(|address| Previous { address, by_name: false })
+    let remote = SocketAddr::new(previous?, port);
+    Some(Previous { remote, path: None, by_name: false })
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ impl<'a> EventLoop<'a> {
                 }
                 Err(outcome) => {
                     self.log.clear_progress();
+                    self.timeline.take_paths(search.paths());
                     return (outcome, StillOpen { _packet_socket: self.sockets.packet });
                 }
             }
@@ -290,7 +291,7 @@ impl<'a> EventLoop<'a> {
             Output::ReadNetwork => self.read_network(search),
             Output::Note(note) => {
                 self.timeline.push(self.clock.now(), note);
-                self.log.note(note);
+                self.log.note(note, search.paths());
             }
             Output::WaitUntil(_) | Output::Finished(_) => {}
         }

@@ -37,7 +37,7 @@ pub fn render(
     for (index, (at, note)) in timeline.entries.iter().enumerate() {
         json += if index == 0 { "" } else { "," };
         let _ = write!(json, "{{\"milliseconds\":{},\"event\":", milliseconds(*at));
-        push_string(&mut json, &describe(*note));
+        push_string(&mut json, &describe(*note, &timeline.paths));
         json += "}";
     }
     json += "]}\n";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::words::{Level, Problem, describe, describe_problem, level_of};
 use crate::config::Verbosity;
 use crate::model::{Elapsed, Note};
+use crate::path::Paths;
 use crate::sys;
 
 /// How long a reader that does not take what we say holds us up, once: less than a signal may wait.
@@ -83,10 +84,10 @@ impl Log {
     }
 
     /// Tells what has happened, if anybody wants to hear it.
-    pub fn note(&mut self, note: Note) {
+    pub fn note(&mut self, note: Note, paths: &Paths) {
         let level = level_of(&note);
         if level <= self.threshold {
-            self.write(level, &describe(note));
+            self.write(level, &describe(note, paths));
         }
     }
 

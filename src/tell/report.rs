@@ -4,6 +4,7 @@ use super::words::{describe, milliseconds, summarise};
 use crate::config::Config;
 use crate::model::{Elapsed, Note, Outcome};
 use crate::output::Files;
+use crate::path::Paths;
 
 /// Entries kept; a search that follows every word of a liar has some two hundred.
 const TIMELINE_MAX: usize = 1024;
@@ -13,6 +14,8 @@ const TIMELINE_MAX: usize = 1024;
 pub struct Timeline {
     /// In the order in which it happened.
     pub(super) entries: Vec<(Elapsed, Note)>,
+    /// The paths of the candidates in it.
+    pub(super) paths: Paths,
 }
 
 impl Timeline {
@@ -23,11 +26,19 @@ impl Timeline {
         }
     }
 
+    /// Keeps the paths of the candidates.
+    pub fn take_paths(&mut self, paths: &Paths) {
+        self.paths = paths.clone();
+    }
+
     /// One line for each entry, and one for the end.
     #[must_use]
     pub fn render_text(&self, ended: Elapsed, outcome: Outcome) -> Vec<String> {
-        let mut lines: Vec<_> =
-            self.entries.iter().map(|(at, note)| line(*at, &describe(*note))).collect();
+        let mut lines: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(at, note)| line(*at, &describe(*note, &self.paths)))
+            .collect();
         lines.push(line(ended, &summarise(outcome, ended)));
         lines
     }

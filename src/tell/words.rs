@@ -7,6 +7,7 @@ use crate::address::Family;
 use crate::facts::{OverrideFlaw, OverrideProblem};
 use crate::model::{Candidate, Elapsed, Flaw, Note, Origin, Outcome, Probe, Verdict};
 use crate::output::WriteError;
+use crate::path::Paths;
 
 /// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,7 +144,8 @@ pub(super) const fn level_of(note: &Note) -> Level {
 }
 
 /// An event in words.
-pub(super) fn describe(note: Note) -> String {
+pub(super) fn describe(note: Note, paths: &Paths) -> String {
+    let about = |candidate, text: &str| about(candidate, paths, text);
     match note {
         Note::NetworkUp(count) => format!("network is up, {count} interface(s)"),
         Note::Started(origin) => format!("{}: started", origin.word()),
@@ -165,7 +167,7 @@ pub(super) fn describe(note: Note) -> String {
             about(candidate, "is link-local, looking for the host's other addresses")
         }
         Note::OnlyLinkLocal(candidate) => {
-            format!("{} answers only at {LINK_LOCAL}", candidate.remote)
+            format!("{} answers only at {LINK_LOCAL}", place(candidate, paths))
         }
         Note::Judged(candidate, Verdict::Cache) => about(candidate, "is a Nix cache"),
         Note::Judged(candidate, Verdict::NotACache(flaw)) => about(candidate, &describe_flaw(flaw)),
@@ -198,8 +200,17 @@ pub(super) fn describe(note: Note) -> String {
 
 /// What is said of a candidate.
 #[inline(never)]
-fn about(candidate: Candidate, text: &str) -> String {
-    format!("{}: {} {text}", candidate.origin.word(), candidate.remote)
+fn about(candidate: Candidate, paths: &Paths, text: &str) -> String {
+    format!("{}: {} {text}", candidate.origin.word(), place(candidate, paths))
+}
+
+/// Where a candidate is: address and port, and the path if it is not the configured one.
+fn place(candidate: Candidate, paths: &Paths) -> String {
+    let mut place = candidate.remote.to_string();
+    if let Some(path) = paths.given(candidate.path) {
+        place += if path.as_str().is_empty() { "/" } else { path.as_str() };
+    }
+    place
 }
 
 /// What is wrong with a candidate, in words with the remedy.

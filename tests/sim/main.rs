@@ -20,7 +20,10 @@ use std::net::SocketAddr;
 
 use cache_resolver::address::with_scope;
 use cache_resolver::facts::{Known, Override, Previous};
-use cache_resolver::model::{Elapsed, Failure, Input, MdnsDatagram, Note, Origin, Outcome, Output};
+use cache_resolver::model::{
+    Elapsed, Failure, Found, Input, MdnsDatagram, Note, Origin, Outcome, Output,
+};
+use cache_resolver::path::CachePath;
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
@@ -69,7 +72,9 @@ fn add_method(world: &mut World, origin: Origin, does: Does) {
     let at_home = matches!(origin, Origin::Previous | Origin::Hosts);
     world.hosts.push((remote, host, if at_home { delay } else { millis(1) }));
     match origin {
-        Origin::Previous => world.known.previous = Some(Previous { address, by_name: false }),
+        Origin::Previous => {
+            world.known.previous = Some(Previous { remote, path: None, by_name: false });
+        }
         Origin::Hosts => world.known.hosts = vec![address],
         Origin::Dns => {
             world.servers.push((
@@ -307,6 +312,23 @@ fn the_network_may_come_late_or_never() {
         world.network_changes = vec![(millis(up_at), true)];
         assert_eq!(run(&mut world, "late and nothing").outcome, outcome, "{up_at}");
     }
+}
+
+/// What another machine says of its cache's place is remembered: it may have any port and path.
+#[test]
+fn the_previous_cache_is_asked_where_it_was() {
+    let remote: SocketAddr = "10.0.0.141:5000".parse().unwrap();
+    let path = CachePath::parse(b"/").unwrap();
+    let mut world = World::new(4);
+    world.options = "--methods previous";
+    world.hosts.push((remote, Host::Cache, millis(1)));
+    world.paths.push((remote, ""));
+    world.known.previous = Some(Previous { remote, path: Some(path), by_name: false });
+    let end = run(&mut world, "its own path");
+    let is_there = |found: Found| (found.remote, found.path) == (remote, Some(path));
+    assert!(matches!(end.outcome, Outcome::Found(found) if is_there(found)), "{end:?}");
+    world.known.previous = Some(Previous { remote, path: None, by_name: false });
+    assert_eq!(run(&mut world, "another path").outcome, Outcome::NotFound);
 }
 
 #[test]

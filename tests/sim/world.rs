@@ -11,6 +11,7 @@ use cache_resolver::model::Origin;
 use cache_resolver::model::{
     Candidate, Channel, Elapsed, Failure, Input, MdnsDatagram, Note, Outcome, Output, Verdict,
 };
+use cache_resolver::path::CachePath;
 use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
 use cache_resolver::wire::netlink::{Link, LinkKind};
@@ -169,6 +170,8 @@ pub struct World {
     pub responders: Vec<Responder>,
     /// Address, behaviour, and the time for a packet there and back.
     pub hosts: Vec<(SocketAddr, Host, Elapsed)>,
+    /// The path of the cache, where it is not `/system`.
+    pub paths: Vec<(SocketAddr, &'static str)>,
     /// Datagrams lost, in percent.
     pub loss: u64,
     /// A busy machine wakes us only at multiples of this, in microseconds.
@@ -214,6 +217,7 @@ impl World {
             guessed: Vec::new(),
             responders: Vec::new(),
             hosts: Vec::new(),
+            paths: Vec::new(),
             loss: 0,
             granularity: 1,
             congestion: 1,
@@ -269,8 +273,8 @@ impl World {
             world.hosts.push((remote, host, delay));
         }
         if world.dice.percent(20) {
-            let address = world.any_address().ip();
-            world.known.previous = Some(Previous { address, by_name: false });
+            let remote = world.any_address();
+            world.known.previous = Some(Previous { remote, path: None, by_name: false });
         }
         if world.dice.percent(20) {
             world.known.hosts = vec![world.any_address().ip()];
@@ -393,6 +397,11 @@ impl World {
         self.hosts.iter().find(|(at, ..)| *at == remote).map(|(_, host, delay)| (*host, *delay))
     }
 
+    /// The path of the cache at an address.
+    fn path_at(&self, remote: SocketAddr) -> &'static str {
+        self.paths.iter().find(|(at, _)| *at == remote).map_or("/system", |(_, path)| path)
+    }
+
     /// Whether an honest and prompt source leads to a prompt cache through a network that loses
     /// nothing and is there from the start: then the search has no excuse.
     pub fn must_find(&self) -> bool {
@@ -424,13 +433,21 @@ impl World {
                 && is_cache(given, false)
         });
         let of_known =
-            self.known.previous.iter().any(|previous| is_cache(&previous.address, false))
+            self.known.previous.iter().any(|previous| is_cache(&previous.remote.ip(), false))
                 || self.known.hosts.iter().any(|known| is_cache(known, true));
         let is_swept = self.options != "--methods previous,hosts,dns,mdns"
             && self.options != "--sweep-limit 20";
         let of_sweep = is_swept
             && self.hosts.iter().any(|(at, ..)| on_link(at.ip()) && is_cache(&at.ip(), false));
         is_calm && (of_known || of_servers || of_responders || of_sweep)
+    }
+
+    /// Whether somebody gives this path, which is not the configured one.
+    fn may_be_asked_for(&self, path: &str) -> bool {
+        self.known
+            .previous
+            .and_then(|previous| previous.path)
+            .is_some_and(|given| given.as_str() == path)
     }
 
     /// Whether the name leads to the address for Nix, too.
@@ -717,7 +734,7 @@ impl Run<'_> {
                 self.named.push(candidate);
             }
             Note::Judged(candidate, Verdict::NotACache(_)) => {
-                self.named.retain(|named| named.remote != candidate.remote);
+                self.named.retain(|named| !named.is_same(&candidate));
             }
             Note::AskedByName(remote) => self.named.push(Candidate::new(Origin::Dns, remote)),
             _ => {}
@@ -728,7 +745,7 @@ impl Run<'_> {
     /// name, or our own links.
     fn may_connect(&self, address: IpAddr) -> bool {
         let world = &self.world;
-        let by_user = world.known.previous.is_some_and(|previous| previous.address == address)
+        let by_user = world.known.previous.is_some_and(|previous| previous.remote.ip() == address)
             || world.known.hosts.contains(&address)
             || world.known.override_.is_some()
             || world.options.contains("--sweep 192.168.7.0/24")
@@ -905,7 +922,11 @@ impl Run<'_> {
         }
         let request = String::from_utf8_lossy(request);
         let called_by_name = request.contains("\r\nHost: waterbug.lan:9999\r\n");
-        assert!(request.starts_with("GET /system/nix-cache-info HTTP/1.1\r\n"), "{request}");
+        let target = request.split(' ').nth(1).unwrap();
+        let path = target.strip_suffix("/nix-cache-info").unwrap();
+        assert_eq!(request.split("\r\n").next(), Some(&*format!("GET {target} HTTP/1.1")));
+        let is_there = path == self.world.path_at(remote);
+        assert!(path == "/system" || self.world.may_be_asked_for(path), "{request}");
         let good = page(200, "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n");
         // attic, a proxy that redirects, and somebody else's default virtual host.
         let refusal = self.world.dice.pick(&[
@@ -915,6 +936,7 @@ impl Run<'_> {
         ]);
         let mut say = |bytes: Vec<u8>| self.schedule(answered, Event::Received(channel, bytes));
         match host {
+            Host::Cache | Host::OpensAt(_) if !is_there => say(page(404, "no such path")),
             Host::Cache | Host::OpensAt(_) => say(good),
             Host::WantsName if called_by_name => say(good),
             Host::WantsName => say(refusal),
@@ -1020,7 +1042,10 @@ impl Run<'_> {
             assert!(!needs_zone(found.remote.ip()), "{}: a zone won: {found:?}", self.context);
             let (host, _) = self.world.host_at(found.remote).expect("a winner that is not there");
             let is_right = match host {
-                Host::Cache | Host::OpensAt(_) => !found.by_name,
+                Host::Cache | Host::OpensAt(_) => {
+                    let path = found.path.as_ref().map_or("/system", CachePath::as_str);
+                    !found.by_name && path == self.world.path_at(found.remote)
+                }
                 Host::WantsName => found.by_name && self.world.name_gives(found.remote.ip()),
                 _ => false,
             };
