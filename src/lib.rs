@@ -14,7 +14,7 @@
 //!        ├─▶ discover: Discovery {known dns mdns nearby ping sweep} ──Candidate──▶ frontier
 //!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
-//!       all of it: model ─▶ facts {network prefix resolv_conf hosts override_file lines}
+//!       all of it: model ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
 //!                        ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address, path
 //! ```
 //!

@@ -4,6 +4,8 @@
 //! what is missing is simply not known.
 
 mod hosts;
+mod kernel;
+mod lan;
 mod lines;
 mod network;
 mod override_file;
@@ -11,7 +13,8 @@ mod prefix;
 mod resolv_conf;
 
 pub use hosts::read_hosts;
-pub use network::{Interface, Neighbour, Network, drain_changes, read_network, watch_network};
+pub use kernel::{drain_changes, read_network, watch_network};
+pub use network::{Interface, Neighbour, Network};
 pub use override_file::{Override, OverrideFlaw, OverrideProblem, read_override};
 pub use prefix::Prefix;
 pub use resolv_conf::read_nameservers;

@@ -1,18 +1,9 @@
-//! Interfaces, addresses, gateways and DNS servers, gathered from route netlink.
+//! The state of the network: interfaces with their addresses, gateways, neighbours, DNS servers.
 
-use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use socket2::Socket;
-
-use super::prefix::Prefix;
-use super::resolv_conf::read_nameservers;
-use crate::address::{Family, is_approachable, is_link_local, same_prefix, with_port, with_scope};
-use crate::sys;
-use crate::wire::dns::DNS_PORT;
-use crate::wire::netlink::{
-    Address, Hop, Link, LinkKind, Message, Table, compose_dump, parse_messages,
-};
+use crate::address::{Family, is_link_local, same_prefix, with_scope};
+use crate::wire::netlink::{Address, Hop, Link, LinkKind, Message};
 
 /// Interfaces looked at; a host with more has containers, whose links come last.
 const INTERFACES_MAX: usize = 64;
@@ -22,14 +13,6 @@ const INTERFACE_ADDRESSES_MAX: usize = 32;
 const GATEWAYS_MAX: usize = 8;
 /// Neighbours kept: as many as a busy /24 has.
 const NEIGHBOURS_MAX: usize = 256;
-/// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
-const MESSAGES_MAX: usize = 8192;
-
-/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
-/// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
-const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-/// Reads of the queue of changes in one turn, so that a storm of them cannot hold us.
-const CHANGE_READS_MAX: usize = 32;
 
 /// `IFF_UP`: the administrator wants it up.
 const FLAG_UP: u32 = 0x1;
@@ -51,60 +34,6 @@ const FLAG_MULTICAST: u32 = 0x1000;
 /// The flags that tell one network from another. Whoever listens in sets others (`IFF_PROMISC`).
 const FLAGS_USED: u32 =
     FLAG_UP | FLAG_LOOPBACK | FLAG_RUNNING | FLAG_BROADCAST | FLAGS_ALONE | FLAG_MULTICAST;
-
-/// A socket that becomes readable when a link, an address or a route changes.
-///
-/// # Errors
-/// Where the system has no route netlink for us.
-pub fn watch_network() -> io::Result<Socket> {
-    sys::netlink(NETLINK_GROUPS)
-}
-
-/// Empties the queue of changes: what matters is the state after them, which also holds when they
-/// were more than the queue takes (`ENOBUFS`).
-pub fn drain_changes(mut changes: &Socket) {
-    for _ in 0..CHANGE_READS_MAX {
-        // The kernel throws away what does not fit.
-        match changes.read(&mut [0; 1]) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return,
-            _ => {}
-        }
-    }
-}
-
-/// Asks the kernel for the network's state, and resolv.conf for the DNS servers. The kernel makes
-/// its answers as they are read: nothing waits. `buffer` should hold 32 KiB, a datagram of a dump.
-///
-/// # Errors
-/// Where the system has no route netlink for us, or refuses a table.
-pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
-    let mut socket = sys::netlink(0)?;
-    let mut messages = Vec::new();
-    for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
-        socket.write_all(&compose_dump(table))?;
-        let mut is_whole = false;
-        while !is_whole {
-            let count = socket.read(buffer)?;
-            let datagram = parse_messages(buffer.get(..count).unwrap_or_default());
-            is_whole = take_messages(&datagram, &mut messages)?;
-        }
-    }
-    Ok(Network::from_messages(&messages, read_nameservers(&sys::interface_index)))
-}
-
-/// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read
-/// (`NLM_F_DUMP_INTR`) is taken as it is: of that change we are told, and then read again.
-fn take_messages(datagram: &[Message], messages: &mut Vec<Message>) -> io::Result<bool> {
-    for message in datagram {
-        match *message {
-            Message::Done => return Ok(true),
-            Message::Refused(number) => return Err(io::Error::from_raw_os_error(number)),
-            message if messages.len() < MESSAGES_MAX => messages.push(message),
-            _ => {}
-        }
-    }
-    Ok(false)
-}
 
 /// The network as this host sees it at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,14 +100,6 @@ impl Network {
             }
         }
         network
-    }
-
-    /// DNS servers that nobody named: a home router often knows a name that the configured server,
-    /// far away, does not.
-    #[must_use]
-    pub fn guessed_nameservers(&self) -> Vec<SocketAddr> {
-        let gateways = self.gateways.iter().map(|gateway| with_port(*gateway, DNS_PORT));
-        gateways.filter(|server| !self.nameservers.contains(server)).collect()
     }
 
     /// Adds the interface of a default route, in the order of their numbers: that of the routes
@@ -254,88 +175,9 @@ impl Network {
         }
     }
 
-    /// Whether a host is one that we may connect to unasked.
-    fn is_near(&self, hop: Hop) -> bool {
-        is_approachable(hop.address)
-            && self.lan_interfaces().any(|lan| lan.link.index == hop.interface)
-    }
-
     /// The interface with that index.
     fn interface_mut(&mut self, index: u32) -> Option<&mut Interface> {
         self.interfaces.iter_mut().find(|interface| interface.link.index == index)
-    }
-
-    /// The interfaces that have a carrier and an address that others can reach.
-    pub fn routable(&self) -> impl Iterator<Item = &Interface> {
-        self.interfaces.iter().filter(|interface| interface.is_routable())
-    }
-
-    /// The part of the network that a move to another place changes, and that hosts which come and
-    /// go, containers and virtual machines do not.
-    #[must_use]
-    pub fn place(mut self) -> Self {
-        // Where a default route leaves past a veth, that leads to a container as it does beside a card.
-        self.has_card |= !self.default_routes.is_empty();
-        let mut interfaces = std::mem::take(&mut self.interfaces);
-        interfaces.retain(|interface| interface.is_routable() && !self.is_inside(&interface.link));
-        for interface in &mut interfaces {
-            // A bridge takes the least of its ports'.
-            interface.link.hardware_address = None;
-        }
-        self.interfaces = interfaces;
-        self.neighbours.clear();
-        self
-    }
-
-    /// Whether there is a network to search: a LAN, or a way out. A bridge of containers is up
-    /// before the network is, and a tunnel may be.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        let is_exit = |interface: &&Interface| {
-            interface.is_running() && self.default_routes.contains(&interface.link.index)
-        };
-        let has_exit = self.interfaces.iter().any(|interface| is_exit(&interface));
-        // Routers call a link without an address of its own unnumbered: it borrows the loopback's.
-        let borrows = |interface: &&Interface| has_exit && interface.is_loopback();
-        self.lan_interfaces().any(Interface::is_routable)
-            || (self.interfaces.iter())
-                .any(|it| (is_exit(&it) || borrows(&it)) && it.has_routable_address())
-    }
-
-    /// The interfaces where we may speak to hosts that we know nothing of: Ethernet or Wi-Fi that is
-    /// up; no tunnel, no point-to-point link, nothing that only leads to containers.
-    pub fn lan_interfaces(&self) -> impl Iterator<Item = &Interface> {
-        self.interfaces.iter().filter(|interface| {
-            interface.is_ethernet()
-                && interface.link.kind != LinkKind::Other
-                && !self.is_inside(&interface.link)
-        })
-    }
-
-    /// Whether a link only leads to containers: a bridge without a port that leads outside, or our
-    /// end of a container's cable. Inside of a container that cable is the LAN.
-    fn is_inside(&self, link: &Link) -> bool {
-        (link.kind == LinkKind::Bridge || link.kind == LinkKind::Veth && self.has_card)
-            && !self.default_routes.contains(&link.index)
-    }
-
-    /// The private IPv4 networks on our LANs, each once however many addresses we have there.
-    #[must_use]
-    pub fn lan_prefixes(&self) -> Vec<Prefix> {
-        let mut prefixes: Vec<Prefix> = Vec::new();
-        for Interface { link, addresses } in self.lan_interfaces() {
-            for (address, length) in addresses {
-                if let IpAddr::V4(own) = address
-                    && let Some(prefix) = Prefix::on_link(link.index, *own, *length)
-                    && !prefixes
-                        .iter()
-                        .any(|known| known.interface == prefix.interface && known.is_same(prefix))
-                {
-                    prefixes.push(prefix);
-                }
-            }
-        }
-        prefixes
     }
 
     /// Our own IPv4 addresses.
@@ -372,15 +214,8 @@ impl Network {
                 .any(|interface| interface.is_running() && interface.is_on_link(address))
     }
 
-    /// The same for the links that are LANs: no tunnel, no containers.
-    #[must_use]
-    pub fn is_on_lan(&self, address: IpAddr) -> bool {
-        self.is_gateway(address)
-            || self.lan_interfaces().any(|interface| interface.is_on_link(address))
-    }
-
     /// Whether `address` is the next hop of a default route.
-    fn is_gateway(&self, address: IpAddr) -> bool {
+    pub(super) fn is_gateway(&self, address: IpAddr) -> bool {
         self.gateways.iter().any(|gateway| gateway.ip() == address)
     }
 }
@@ -393,12 +228,12 @@ impl Interface {
     }
 
     /// Whether it has a carrier and an address that others can reach.
-    fn is_routable(&self) -> bool {
+    pub(super) fn is_routable(&self) -> bool {
         self.is_running() && !self.is_loopback() && self.has_routable_address()
     }
 
     /// Whether it has an address that others can reach.
-    fn has_routable_address(&self) -> bool {
+    pub(super) fn has_routable_address(&self) -> bool {
         let is_routable = |address: IpAddr| !is_link_local(address) && !address.is_loopback();
         self.addresses.iter().any(|(address, _)| is_routable(*address))
     }
@@ -410,7 +245,7 @@ impl Interface {
     }
 
     /// Whether it is Ethernet that is up and reaches many.
-    const fn is_ethernet(&self) -> bool {
+    pub(super) const fn is_ethernet(&self) -> bool {
         self.is_running()
             && !self.is_loopback()
             && self.link.flags & FLAG_BROADCAST != 0
@@ -443,11 +278,11 @@ impl Interface {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// An Ethernet card.
-    const CARD: Link = Link {
+    pub const CARD: Link = Link {
         index: 2,
         flags: 0x11043,
         hardware_type: 1,
@@ -458,7 +293,7 @@ mod tests {
     };
 
     /// A network of one interface.
-    fn network(flags: u32, address: &str, prefix_length: u8) -> Network {
+    pub fn network(flags: u32, address: &str, prefix_length: u8) -> Network {
         let link = Link { index: 2, flags, ..CARD };
         let address = Address { interface: 2, address: address.parse().unwrap(), prefix_length };
         let gateway =
@@ -468,7 +303,7 @@ mod tests {
     }
 
     /// A network of these links, which have an address each, and default routes.
-    fn network_of(links: &[Link], default_routes: &[u32]) -> Network {
+    pub fn network_of(links: &[Link], default_routes: &[u32]) -> Network {
         let mut messages = Vec::new();
         for link in links {
             let address = IpAddr::from([10, 0, u8::try_from(link.index).unwrap(), 5]);
@@ -482,42 +317,6 @@ mod tests {
         let routes = default_routes.iter();
         messages.extend(routes.map(|at| Message::DefaultRoute { interface: *at, gateway: None }));
         Network::from_messages(&messages, vec![])
-    }
-
-    #[test]
-    fn up_means_reachable_by_others() {
-        assert!(network(0x11043, "10.0.0.5", 24).is_up());
-        assert!(network(0x11043, "2001:db8::5", 64).is_up());
-        assert!(!network(0x11043, "fe80::5", 64).is_up(), "link-local only");
-        assert!(!network(0x11043, "169.254.3.4", 16).is_up(), "link-local only");
-        assert!(!network(0x11003, "10.0.0.5", 24).is_up(), "no carrier");
-        assert!(!network(0x49, "127.0.0.1", 8).is_up(), "loopback");
-    }
-
-    #[test]
-    fn up_means_a_lan_or_a_way_out() {
-        let card = Link { flags: 0x11003, ..CARD };
-        let of_kind = |index, kind| Link { index, kind, ..CARD };
-        let (bridge, veth) = (of_kind(3, LinkKind::Bridge), of_kind(4, LinkKind::Veth));
-        let tunnel = Link { flags: 0x10d1, hardware_type: 65534, ..of_kind(5, LinkKind::Other) };
-        let loopback = Link { flags: 0x49, hardware_type: 772, ..of_kind(1, LinkKind::Hardware) };
-        for (links, default_routes, is_up) in [
-            (&[card, bridge, veth, tunnel][..], &[][..], false),
-            (&[card, bridge, veth, tunnel], &[5], true),
-            (&[card, bridge, veth, tunnel], &[2], false),
-            (&[loopback, veth], &[], true),
-            (&[loopback, card, veth], &[4], true),
-            (&[loopback, bridge], &[], false),
-            (&[tunnel], &[], false),
-            (&[tunnel], &[5], true),
-        ] {
-            let network = network_of(links, default_routes);
-            assert_eq!(network.is_up(), is_up, "{links:?} {default_routes:?}");
-        }
-        let mut unnumbered = network_of(&[loopback, CARD], &[2]);
-        let [card, loopback] = &mut unnumbered.interfaces[..] else { unreachable!() };
-        card.addresses.clear();
-        assert!(loopback.link.flags & FLAG_LOOPBACK != 0 && unnumbered.is_up());
     }
 
     #[test]
@@ -549,73 +348,6 @@ mod tests {
     }
 
     #[test]
-    fn another_place_is_another_carrier_address_gateway_or_server() {
-        let home = || network(0x11043, "10.0.0.5", 24);
-        let mut moved = home();
-        moved.interfaces[0].link.carrier_changes += 2;
-        assert_ne!(moved.place(), home().place(), "the same addresses elsewhere");
-        assert_ne!(network(0x11043, "10.0.0.6", 24).place(), home().place());
-        assert_ne!(network(0x11003, "10.0.0.5", 24).place(), home().place(), "unplugged");
-        let mut busy = home();
-        busy.neighbours.push(Neighbour {
-            remote: "10.0.0.9:0".parse().unwrap(),
-            interface: 2,
-            hardware_address: None,
-        });
-        for kind in [LinkKind::Bridge, LinkKind::Veth] {
-            let link = Link { index: 3, kind, ..CARD };
-            let addresses = vec![("172.17.0.1".parse().unwrap(), 16)];
-            busy.interfaces.push(Interface { link, addresses });
-        }
-        assert_eq!(busy.place(), home().place(), "a neighbour and containers");
-        assert_eq!(network(0x11143, "10.0.0.5", 24).place(), home().place(), "promiscuous");
-    }
-
-    #[test]
-    fn the_cable_of_a_bridge_or_bond_is_what_moves() {
-        let port = Link { index: 3, master: 2, ..CARD };
-        let guest = Link { index: 4, master: 2, kind: LinkKind::Veth, ..CARD };
-        for kind in [LinkKind::Bridge, LinkKind::Derived] {
-            let bridge = Link { kind, ..CARD };
-            let place = |links: &[Link]| network_of(links, &[]).place();
-            let home = || place(&[bridge, port, guest]);
-            assert_eq!(home().interfaces.len(), 1);
-            assert_eq!(place(&[bridge, port]), home(), "a guest has gone");
-            let busy = Link { carrier_changes: 7, flags: 0x11143, ..guest };
-            assert_eq!(place(&[bridge, port, busy]), home());
-            let renamed = Link { hardware_address: Some([2, 0, 0, 0, 0, 1]), ..bridge };
-            assert_eq!(place(&[renamed, port, guest]), home(), "the least of the ports'");
-            assert_eq!(place(&[bridge, Link { flags: 0x11143, ..port }, guest]), home());
-            let moved = Link { carrier_changes: 2, ..port };
-            assert_ne!(place(&[bridge, moved, guest]), home());
-        }
-    }
-
-    #[test]
-    fn a_table_that_is_refused_is_not_empty() {
-        let mut messages = Vec::new();
-        let datagram = [Message::Link(CARD), Message::Refused(1)];
-        let error = take_messages(&datagram, &mut messages).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(1));
-        assert!(!take_messages(&datagram[..1], &mut messages).unwrap());
-        assert!(take_messages(&[Message::Done], &mut messages).unwrap());
-        let flood = vec![Message::Link(CARD); 3 * MESSAGES_MAX];
-        assert!(!take_messages(&flood, &mut messages).unwrap());
-        assert_eq!(messages.len(), MESSAGES_MAX);
-    }
-
-    #[test]
-    fn many_addresses_are_one_network() {
-        let mut network = network(0x11043, "10.0.0.5", 24);
-        let addresses = &mut network.interfaces[0].addresses;
-        addresses.extend((6..10).map(|host| (IpAddr::from([10, 0, 0, host]), 24)));
-        addresses.push(([10, 1, 0, 5].into(), 24));
-        let own: Vec<_> = network.lan_prefixes().iter().map(|it| it.own.octets()).collect();
-        assert_eq!(own, [[10, 0, 0, 5], [10, 1, 0, 5]]);
-        assert_eq!(network.own_addresses().count(), 6);
-    }
-
-    #[test]
     fn on_link_is_a_matter_of_bits() {
         let network = network(0x11043, "10.0.5.5", 23);
         let on_link = |text: &str| network.is_on_link(text.parse().unwrap());
@@ -623,49 +355,6 @@ mod tests {
         assert!(!on_link("10.0.6.1") && !on_link("fd00::1"));
         assert!(network.interfaces[0].speaks_multicast(Family::V4));
         assert!(!network.interfaces[0].speaks_multicast(Family::V6));
-    }
-
-    #[test]
-    fn the_gateway_is_a_guess() {
-        let mut network = network(0x11043, "10.0.0.5", 24);
-        let (named, guessed) = ("10.0.0.1:53".parse().unwrap(), "[fe80::1%2]:53".parse().unwrap());
-        assert_eq!(network.nameservers, [named]);
-        assert_eq!(network.guessed_nameservers(), [guessed]);
-        network.nameservers.push(guessed);
-        assert_eq!(network.guessed_nameservers(), [], "named as well");
-    }
-
-    #[test]
-    fn what_is_never_swept() {
-        let port = |kind| Link { index: 3, kind, master: 2, ..CARD };
-        let other_card = Link { index: 3, ..CARD };
-        let bridge = Link { kind: LinkKind::Bridge, ..CARD };
-        for (link, ports, is_swept) in [
-            (CARD, vec![], true),
-            (Link { kind: LinkKind::Veth, ..CARD }, vec![], true),
-            (Link { kind: LinkKind::Veth, ..CARD }, vec![other_card], false),
-            (Link { kind: LinkKind::Derived, ..CARD }, vec![], true),
-            (Link { kind: LinkKind::Other, ..CARD }, vec![], false),
-            (Link { flags: 0x11043 | 0x10, ..CARD }, vec![], false),
-            (Link { flags: 0x11043 | 0x80, ..CARD }, vec![], false),
-            (Link { flags: 0x11043 & !0x2, ..CARD }, vec![], false),
-            (Link { flags: 0x11003, ..CARD }, vec![], false),
-            (Link { hardware_type: 65534, ..CARD }, vec![], false),
-            (Link { hardware_type: 512, ..CARD }, vec![], false),
-            (bridge, vec![], false),
-            (bridge, vec![port(LinkKind::Veth), port(LinkKind::Other)], false),
-            (bridge, vec![port(LinkKind::Veth), port(LinkKind::Hardware)], true),
-        ] {
-            let address =
-                Address { interface: 2, address: [10, 0, 0, 5].into(), prefix_length: 24 };
-            let neighbour = Hop { interface: 2, address: [10, 0, 0, 9].into() };
-            let mut messages = vec![Message::Link(link)];
-            messages.extend(ports.iter().map(|port| Message::Link(*port)));
-            messages.extend([Message::Address(address), Message::Neighbour(neighbour, None)]);
-            let network = Network::from_messages(&messages, vec![]);
-            assert_eq!(network.lan_prefixes().len(), usize::from(is_swept), "{link:?} {ports:?}");
-            assert_eq!(network.neighbours.len(), usize::from(is_swept), "{link:?} {ports:?}");
-        }
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! Asks the kernel for the state of the network, over route netlink, and hears of changes.
+
+use std::io::{self, Read as _, Write as _};
+
+use socket2::Socket;
+
+use super::network::Network;
+use super::resolv_conf::read_nameservers;
+use crate::sys;
+use crate::wire::netlink::{Message, Table, compose_dump, parse_messages};
+
+/// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
+const MESSAGES_MAX: usize = 8192;
+/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
+/// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
+const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Reads of the queue of changes in one turn, so that a storm of them cannot hold us.
+const CHANGE_READS_MAX: usize = 32;
+
+/// A socket that becomes readable when a link, an address or a route changes.
+///
+/// # Errors
+/// Where the system has no route netlink for us.
+pub fn watch_network() -> io::Result<Socket> {
+    sys::netlink(NETLINK_GROUPS)
+}
+
+/// Empties the queue of changes: what matters is the state after them, which also holds when they
+/// were more than the queue takes (`ENOBUFS`).
+pub fn drain_changes(mut changes: &Socket) {
+    for _ in 0..CHANGE_READS_MAX {
+        // The kernel throws away what does not fit.
+        match changes.read(&mut [0; 1]) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return,
+            _ => {}
+        }
+    }
+}
+
+/// Asks the kernel for the network's state, and resolv.conf for the DNS servers. The kernel makes
+/// its answers as they are read: nothing waits. `buffer` should hold 32 KiB, a datagram of a dump.
+///
+/// # Errors
+/// Where the system has no route netlink for us, or refuses a table.
+pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
+    let mut socket = sys::netlink(0)?;
+    let mut messages = Vec::new();
+    for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
+        socket.write_all(&compose_dump(table))?;
+        let mut is_whole = false;
+        while !is_whole {
+            let count = socket.read(buffer)?;
+            let datagram = parse_messages(buffer.get(..count).unwrap_or_default());
+            is_whole = take_messages(&datagram, &mut messages)?;
+        }
+    }
+    Ok(Network::from_messages(&messages, read_nameservers(&sys::interface_index)))
+}
+
+/// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read
+/// (`NLM_F_DUMP_INTR`) is taken as it is: of that change we are told, and then read again.
+fn take_messages(datagram: &[Message], messages: &mut Vec<Message>) -> io::Result<bool> {
+    for message in datagram {
+        match *message {
+            Message::Done => return Ok(true),
+            Message::Refused(number) => return Err(io::Error::from_raw_os_error(number)),
+            message if messages.len() < MESSAGES_MAX => messages.push(message),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::network::tests::CARD;
+
+    #[test]
+    fn a_table_that_is_refused_is_not_empty() {
+        let mut messages = Vec::new();
+        let datagram = [Message::Link(CARD), Message::Refused(1)];
+        let error = take_messages(&datagram, &mut messages).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(1));
+        assert!(!take_messages(&datagram[..1], &mut messages).unwrap());
+        assert!(take_messages(&[Message::Done], &mut messages).unwrap());
+        let flood = vec![Message::Link(CARD); 3 * MESSAGES_MAX];
+        assert!(!take_messages(&flood, &mut messages).unwrap());
+        assert_eq!(messages.len(), MESSAGES_MAX);
+    }
+}
