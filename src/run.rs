@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{Config, Report};
-use crate::facts::{Known, Previous, read_hosts, read_nameservers, read_override, read_previous};
+use crate::facts::{Known, Previous, read_hosts, read_override, read_previous, read_resolv_conf};
 use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
 use crate::model::{Elapsed, Found, Methods, Origin, Outcome};
 use crate::output::{self, Files, Kind};
@@ -244,5 +244,6 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
         read_previous(&path, config.port)
     });
     let hosts = read_hosts(HOSTS, &config.host.text);
-    Known { override_, previous, hosts, nameservers: read_nameservers(&sys::interface_index) }
+    let nameservers = read_resolv_conf(&sys::interface_index).nameservers;
+    Known { override_, previous, hosts, nameservers }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use socket2::Socket;
 
 use super::network::Network;
-use super::resolv_conf::read_nameservers;
+use super::resolv_conf::{ResolvConf, read_resolv_conf};
 use crate::sys;
 use crate::wire::netlink::{Message, Table, compose_dump, parse_messages};
 
@@ -54,7 +54,8 @@ pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
             is_whole = take_messages(&datagram, &mut messages)?;
         }
     }
-    Ok(Network::from_messages(&messages, read_nameservers(&sys::interface_index)))
+    let ResolvConf { nameservers, search_domains } = read_resolv_conf(&sys::interface_index);
+    Ok(Network { search_domains, ..Network::from_messages(&messages, nameservers) })
 }
 
 /// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read

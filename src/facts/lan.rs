@@ -101,6 +101,7 @@ impl Network {
         }
         self.interfaces = interfaces;
         self.neighbours.clear();
+        self.search_domains.clear();
         self
     }
 }
@@ -169,7 +170,8 @@ mod tests {
             let addresses = vec![("172.17.0.1".parse().unwrap(), 16)];
             busy.interfaces.push(Interface { link, addresses });
         }
-        assert_eq!(busy.place(), home().place(), "a neighbour and containers");
+        busy.search_domains.push("lan".to_owned());
+        assert_eq!(busy.place(), home().place(), "a neighbour, containers, a domain");
         assert_eq!(network(0x11143, "10.0.0.5", 24).place(), home().place(), "promiscuous");
     }
 

@@ -51,6 +51,8 @@ pub struct Network {
     pub neighbours: Vec<Neighbour>,
     /// The DNS servers that resolv.conf names.
     pub nameservers: Vec<SocketAddr>,
+    /// The search domains that it names.
+    pub search_domains: Vec<String>,
 }
 
 /// A host on one of our own LANs.

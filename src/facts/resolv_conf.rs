@@ -1,14 +1,17 @@
-//! The DNS servers in `/etc/resolv.conf`, resolv.conf(5), and behind systemd-resolved's stub.
+//! The DNS servers and search domains in `/etc/resolv.conf`, resolv.conf(5), and behind
+//! systemd-resolved's stub.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::lines::for_each_line;
 use super::{IndexOf, parse_scoped};
 use crate::address::with_scope;
-use crate::wire::dns::DNS_PORT;
+use crate::wire::dns::{DNS_PORT, Name};
 
 /// Servers asked; others stop at three, which loses the one that knows.
 const NAMESERVERS_MAX: usize = 8;
+/// Search domains kept: those of an office come first.
+const DOMAINS_MAX: usize = 4;
 /// Where the DNS servers stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The servers behind systemd-resolved's stub, systemd-resolved.service(8).
@@ -18,31 +21,57 @@ const RESOLVED_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
 /// What resolv.conf(5) says when no server is named.
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The DNS servers of this host, never none.
+/// What this host knows of DNS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// The servers, never none where it was read.
+    pub nameservers: Vec<SocketAddr>,
+    /// The domains that this host belongs to, without a final dot.
+    pub search_domains: Vec<String>,
+}
+
+/// The DNS servers and search domains of this host.
 #[must_use]
-pub fn read_nameservers(index_of: IndexOf) -> Vec<SocketAddr> {
+pub fn read_resolv_conf(index_of: IndexOf) -> ResolvConf {
     read_from(RESOLV_CONF, BEHIND_STUB, index_of)
 }
 
-/// The servers that `resolv_conf` names, then, behind the stub, those that `behind_stub` names.
-fn read_from(resolv_conf: &str, behind_stub: &str, index_of: IndexOf) -> Vec<SocketAddr> {
-    let mut servers = Vec::new();
+/// What `resolv_conf` names, then, behind the stub, what `behind_stub` names.
+fn read_from(resolv_conf: &str, behind_stub: &str, index_of: IndexOf) -> ResolvConf {
+    let mut found = ResolvConf::default();
     let mut read = |path| {
-        // No file, no servers in it.
-        let _ = for_each_line(path, &mut |line| {
-            if let Some(server) = parse_line(line, index_of) {
-                push_server(&mut servers, server);
-            }
-        });
-        servers.iter().any(|server| server.ip() == RESOLVED_STUB)
+        // No file, nothing in it.
+        let _ = for_each_line(path, &mut |line| found.take_line(line, index_of));
+        found.nameservers.iter().any(|server| server.ip() == RESOLVED_STUB)
     };
     if read(resolv_conf) {
         read(behind_stub);
     }
-    if servers.is_empty() {
-        servers.push(SocketAddr::new(LOCALHOST, DNS_PORT));
+    if found.nameservers.is_empty() {
+        found.nameservers.push(SocketAddr::new(LOCALHOST, DNS_PORT));
     }
-    servers
+    found
+}
+
+impl ResolvConf {
+    /// Takes a line. Of several that name domains the last one counts.
+    fn take_line(&mut self, line: &str, index_of: IndexOf) {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("nameserver") => {
+                if let Some(server) = words.next().and_then(|word| parse_server(word, index_of)) {
+                    push_server(&mut self.nameservers, server);
+                }
+            }
+            Some("search" | "domain") => {
+                let domains = words.map(|word| word.strip_suffix('.').unwrap_or(word));
+                let is_domain = |domain: &&str| Name::from_text(domain).is_ok();
+                let domains = domains.filter(is_domain).take(DOMAINS_MAX);
+                self.search_domains = domains.map(str::to_owned).collect();
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Adds a server that is new, up to the bound.
@@ -52,13 +81,9 @@ fn push_server(servers: &mut Vec<SocketAddr>, server: SocketAddr) {
     }
 }
 
-/// The server of a `nameserver` line.
-fn parse_line(line: &str, index_of: IndexOf) -> Option<SocketAddr> {
-    let mut words = line.split_ascii_whitespace();
-    if words.next()? != "nameserver" {
-        return None;
-    }
-    let (address, scope) = parse_scoped(words.next()?, index_of)?;
+/// The server that a `nameserver` line names.
+fn parse_server(word: &str, index_of: IndexOf) -> Option<SocketAddr> {
+    let (address, scope) = parse_scoped(word, index_of)?;
     // Unspecified means this host, as for other resolvers.
     let address = if address.is_unspecified() { LOCALHOST } else { address };
     Some(with_scope(SocketAddr::new(address, DNS_PORT), scope))
@@ -68,8 +93,13 @@ fn parse_line(line: &str, index_of: IndexOf) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    /// What the files with these contents name.
+    /// The servers that the files with these contents name.
     fn servers(resolv_conf: Option<&str>, behind_stub: &str) -> Vec<String> {
+        read(resolv_conf, behind_stub).nameservers.iter().map(ToString::to_string).collect()
+    }
+
+    /// What the files with these contents name.
+    fn read(resolv_conf: Option<&str>, behind_stub: &str) -> ResolvConf {
         let directory = tempfile::tempdir().unwrap();
         let directory_path = directory.path().to_str().unwrap();
         let [file, stub] = ["resolv.conf", "stub"].map(|name| format!("{directory_path}/{name}"));
@@ -78,7 +108,7 @@ mod tests {
         }
         std::fs::write(&stub, behind_stub).unwrap();
         let index_of = |name: &str| (name == "eth0").then_some(7);
-        read_from(&file, &stub, &index_of).iter().map(ToString::to_string).collect()
+        read_from(&file, &stub, &index_of)
     }
 
     #[test]
@@ -103,5 +133,23 @@ mod tests {
             servers(Some("nameserver 127.0.0.53\n"), "nameserver 10.0.0.1\n"),
             ["127.0.0.53:53", "10.0.0.1:53"]
         );
+    }
+
+    #[test]
+    fn the_last_line_names_the_domains() {
+        let longest = ["x".repeat(63).as_str(); 4].join(".");
+        for (content, expected) in [
+            ("", &[][..]),
+            ("search\nnameserver 10.0.0.1", &[]),
+            ("domain example.org\nsearch lan corp.example.", &["lan", "corp.example"]),
+            ("search lan\ndomain Example.ORG\r\n", &["Example.ORG"]),
+            ("search . a..b .x lan\nsearchx y\n# search z", &["lan"]),
+            ("search a b c d e f", &["a", "b", "c", "d"]),
+            (&format!("search {longest} lan"), &["lan"]),
+        ] {
+            assert_eq!(read(Some(content), "").search_domains, expected, "{content}");
+        }
+        let stub = "nameserver 127.0.0.53\nsearch .";
+        assert_eq!(read(Some(stub), "search lan").search_domains, ["lan"]);
     }
 }
