@@ -7,6 +7,7 @@
 
 pub mod dns;
 pub mod known;
+mod links;
 pub mod mdns;
 pub mod nearby;
 pub mod ping;
@@ -23,6 +24,7 @@ use crate::model::{
     Candidate, Channel, Effects, Elapsed, Input, Methods, Note, Origin, Output, Probe, earliest,
 };
 use dns::Dns;
+use links::Links;
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
@@ -48,6 +50,8 @@ pub struct Discovery {
     dns: Dns,
     /// Multicast DNS.
     mdns: Mdns,
+    /// The links that it is spoken on.
+    links: Links,
     /// The kernel's table of neighbours.
     neighbours: Neighbours,
     /// The ping of everybody.
@@ -74,10 +78,17 @@ impl Discovery {
     ) -> Self {
         let mut random = Random::new(seed);
         let is_exclusive = known::follow(known, methods, config.port, effects);
+        let methods = if is_exclusive { Methods::NONE } else { methods };
+        let mdns = Mdns::new(config.host.local_name.clone(), config.port, &mut random);
+        let mut questions = Vec::new();
+        if methods.contains(Origin::Mdns) {
+            questions.push(mdns.question());
+        }
         let mut discovery = Self {
-            methods: if is_exclusive { Methods::NONE } else { methods },
+            methods,
             port: config.port,
-            mdns: Mdns::new(config.host.local_name.clone(), config.port, &mut random),
+            mdns,
+            links: Links::new(questions),
             ping: Ping::new(config.port, &mut random),
             dns: Dns::new(config.host.name.clone(), config.port, random),
             neighbours: Neighbours::default(),
@@ -116,7 +127,7 @@ impl Discovery {
             Input::PacketSocket(is_open) => {
                 self.packet_socket = Some(is_open);
                 if is_open {
-                    self.mdns.handle_packet_socket(effects);
+                    self.links.handle_packet_socket(effects);
                 }
             }
             Input::Arp(interface, packet) => self.sweep.handle_arp(interface, packet, effects),
@@ -130,7 +141,7 @@ impl Discovery {
 
     /// The network has come up, or has been up from the start.
     pub fn begin(&mut self, now: Elapsed, came_up_late: bool, effects: &mut Effects) {
-        self.mdns.forget();
+        self.links.forget();
         if came_up_late && self.methods.contains(Origin::Dns) {
             self.dns.begin_anew(now, effects);
         }
@@ -150,9 +161,7 @@ impl Discovery {
             self.dns.ask(now, &network.nameservers, false, effects);
             self.dns.ask(now, &network.guessed_nameservers(), true, effects);
         }
-        if self.methods.contains(Origin::Mdns) {
-            self.mdns.ask(now, network, effects);
-        }
+        self.links.ask(now, network, effects);
         for (origin, _) in SCHEDULE {
             if self.started.contains(origin) {
                 self.update_weak(now, origin, network, effects);
@@ -192,7 +201,7 @@ impl Discovery {
         effects: &mut Effects,
     ) {
         self.dns.advance(now, effects);
-        self.mdns.advance(now, effects);
+        self.links.advance(now, effects);
         if let Some(up_since) = up_since {
             self.start_due(now, network, up_since, effects);
         }
@@ -266,7 +275,7 @@ impl Discovery {
         !self.methods.contains(origin)
             || match origin {
                 Origin::Dns => self.dns.is_finished(now),
-                Origin::Mdns => self.mdns.is_finished(now),
+                Origin::Mdns => self.links.is_finished(now),
                 Origin::Gateway => self.started.contains(origin),
                 Origin::Neighbours => self.neighbours.is_finished(),
                 Origin::Ping => self.ping.is_finished(now),
@@ -317,7 +326,7 @@ impl Discovery {
             starts.filter_map(|(_, after)| Some(up_since? + after)).filter(|at| now < *at).min();
         [
             self.dns.next_at(now),
-            self.mdns.next_at(now),
+            self.links.next_at(now),
             self.neighbours.next_at(),
             self.ping.next_at(now),
             self.sweep.next_at(now),
