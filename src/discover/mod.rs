@@ -4,6 +4,8 @@
 //! appends what it wants done to [`Effects`], and says when it wants to be called again
 //! (`next_at`) and whether it is finished (`is_finished`). Methods do not know of each other, and
 //! [`Discovery`] alone knows them by name: a new one is its file, its field here, and its [`Origin`].
+//! What several of them share is no method: [`links`], where multicast DNS is spoken, and
+//! [`resolver`], which asks DNS servers.
 
 pub mod dns;
 pub mod known;
@@ -12,6 +14,7 @@ pub mod mdns;
 pub mod nearby;
 pub mod ping;
 mod random;
+mod resolver;
 pub mod sweep;
 
 pub use random::Random;
@@ -23,11 +26,13 @@ use crate::facts::{Known, Network};
 use crate::model::{
     Candidate, Channel, Effects, Elapsed, Input, Methods, Note, Origin, Output, Probe, earliest,
 };
+use crate::wire::dns::Reply;
 use dns::Dns;
 use links::Links;
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
+use resolver::{Resolver, Subject};
 use sweep::Sweep;
 
 /// The weak methods and when each may start, counted from when the network is up: sooner if all
@@ -46,6 +51,8 @@ pub struct Discovery {
     methods: Methods,
     /// The port that candidates get.
     port: u16,
+    /// The questions to DNS servers.
+    resolver: Resolver,
     /// Unicast DNS.
     dns: Dns,
     /// Multicast DNS.
@@ -90,7 +97,8 @@ impl Discovery {
             mdns,
             links: Links::new(questions),
             ping: Ping::new(config.port, &mut random),
-            dns: Dns::new(config.host.name.clone(), config.port, random),
+            dns: Dns::new(config.host.name.clone(), config.port),
+            resolver: Resolver::new(random),
             neighbours: Neighbours::default(),
             sweep: Sweep::new(
                 config.port,
@@ -103,7 +111,8 @@ impl Discovery {
             packet_socket: None,
         };
         if discovery.methods.contains(Origin::Dns) {
-            discovery.dns.ask(Elapsed::START, &known.nameservers, false, effects);
+            let Self { dns, resolver, .. } = &mut discovery;
+            dns.ask(Elapsed::START, &known.nameservers, false, resolver, effects);
         }
         discovery
     }
@@ -118,10 +127,12 @@ impl Discovery {
     ) {
         match *input {
             Input::Received(Channel::Dns(channel), bytes) => {
-                self.dns.handle_received(channel, bytes, effects);
+                let answer = self.resolver.handle_received(channel, bytes, effects);
+                self.handle_answer(answer, effects);
             }
             Input::Failed(Channel::Dns(channel), failure) => {
-                self.dns.handle_failed(channel, failure, effects);
+                let failed = self.resolver.handle_failed(channel, failure);
+                self.handle_answer(failed.map(|subject| (subject, Reply::Nothing)), effects);
             }
             Input::Mdns(datagram) => self.mdns.handle(&datagram, network, effects),
             Input::PacketSocket(is_open) => {
@@ -139,11 +150,18 @@ impl Discovery {
         }
     }
 
+    /// Hands what a DNS server says to the method that has asked.
+    fn handle_answer(&self, answer: Option<(Subject, Reply)>, effects: &mut Effects) {
+        if let Some((subject, reply)) = answer {
+            self.dns.handle(&subject, &reply, effects);
+        }
+    }
+
     /// The network has come up, or has been up from the start.
     pub fn begin(&mut self, now: Elapsed, came_up_late: bool, effects: &mut Effects) {
         self.links.forget();
         if came_up_late && self.methods.contains(Origin::Dns) {
-            self.dns.begin_anew(now, effects);
+            self.resolver.begin_anew(now, effects);
         }
     }
 
@@ -151,15 +169,16 @@ impl Discovery {
     /// within the same schedule.
     pub fn begin_again(&mut self, now: Elapsed, effects: &mut Effects) {
         if self.methods.contains(Origin::Dns) {
-            self.dns.begin_again(now, effects);
+            self.resolver.begin_again(now, effects);
         }
     }
 
     /// Gives all that have begun the network as it is now.
     pub fn update(&mut self, now: Elapsed, network: &Network, effects: &mut Effects) {
         if self.methods.contains(Origin::Dns) {
-            self.dns.ask(now, &network.nameservers, false, effects);
-            self.dns.ask(now, &network.guessed_nameservers(), true, effects);
+            let Self { dns, resolver, .. } = self;
+            dns.ask(now, &network.nameservers, false, resolver, effects);
+            dns.ask(now, &network.guessed_nameservers(), true, resolver, effects);
         }
         self.links.ask(now, network, effects);
         for (origin, _) in SCHEDULE {
@@ -200,7 +219,7 @@ impl Discovery {
         has_room: bool,
         effects: &mut Effects,
     ) {
-        self.dns.advance(now, effects);
+        self.resolver.advance(now, effects);
         self.links.advance(now, effects);
         if let Some(up_since) = up_since {
             self.start_due(now, network, up_since, effects);
@@ -274,7 +293,7 @@ impl Discovery {
     fn is_finished_with(&self, origin: Origin, now: Elapsed) -> bool {
         !self.methods.contains(origin)
             || match origin {
-                Origin::Dns => self.dns.is_finished(now),
+                Origin::Dns => self.resolver.is_finished(now, Origin::Dns),
                 Origin::Mdns => self.links.is_finished(now),
                 Origin::Gateway => self.started.contains(origin),
                 Origin::Neighbours => self.neighbours.is_finished(),
@@ -325,7 +344,7 @@ impl Discovery {
         let start_at =
             starts.filter_map(|(_, after)| Some(up_since? + after)).filter(|at| now < *at).min();
         [
-            self.dns.next_at(now),
+            self.resolver.next_at(now),
             self.links.next_at(now),
             self.neighbours.next_at(),
             self.ping.next_at(now),
@@ -340,6 +359,6 @@ impl Discovery {
         if self.sweep.has_started() {
             effects.note(self.sweep.summary());
         }
-        self.dns.open_channels()
+        self.resolver.open_channels()
     }
 }
