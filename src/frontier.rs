@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::address::needs_zone;
-use crate::model::{Candidate, Flaw, Origin};
+use crate::address::{is_approachable, is_link_local, is_private, needs_zone};
+use crate::facts::Network;
+use crate::model::{Candidate, Flaw, Origin, Reach};
 
 /// Candidates kept of one origin that names the cache.
 const NAMED_CANDIDATES_MAX: usize = 128;
@@ -12,12 +13,27 @@ const NAMED_CANDIDATES_MAX: usize = 128;
 const OTHERS_PER_SPEAKER_MAX: usize = 4;
 /// Candidates kept of one weak origin: the hosts of four full /24 networks.
 const WEAK_CANDIDATES_MAX: usize = 1024;
+/// Candidates kept at addresses that are too far away for the network as it is: one answer's worth.
+const FAR_CANDIDATES_MAX: usize = 16;
 
 /// Everything that may be the cache.
 #[derive(Debug, Default)]
 pub struct Frontier {
     /// In the order in which they became known.
     entries: Vec<Entry>,
+    /// Those at addresses that are too far away, unless the network changes.
+    far: Vec<Candidate>,
+}
+
+/// What has become of a candidate that somebody came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// There is something new to try.
+    New,
+    /// There is not.
+    NotNew,
+    /// Another machine wants to send us out of our network.
+    TooFar,
 }
 
 /// An address and a path that may be the cache's.
@@ -52,8 +68,25 @@ enum State {
 }
 
 impl Frontier {
+    /// Takes in a candidate, if it may be asked in the network as it is now.
+    pub fn admit(&mut self, candidate: Candidate, network: &Network) -> Admission {
+        let is_far = candidate.origin.is_hearsay()
+            && !network.is_own(candidate.remote.ip())
+            && !self.far.contains(&candidate);
+        if may_be_asked(&candidate, network) {
+            if self.add(candidate) { Admission::New } else { Admission::NotNew }
+        } else if is_far {
+            if self.far.len() < FAR_CANDIDATES_MAX {
+                self.far.push(candidate);
+            }
+            Admission::TooFar
+        } else {
+            Admission::NotNew
+        }
+    }
+
     /// Adds a candidate; true if there is something new to try.
-    pub fn add(&mut self, candidate: Candidate) -> bool {
+    fn add(&mut self, candidate: Candidate) -> bool {
         match self.find_mut(&candidate) {
             Some(known) => known.confirm(candidate),
             None => self.insert(candidate),
@@ -132,13 +165,16 @@ impl Frontier {
         }
     }
 
-    /// Has those that have not answered asked again, if they may still be.
-    pub fn ask_silent_again(&mut self, may_be_asked: impl Fn(&Candidate) -> bool) {
+    /// This is another network: those that have not answered are asked again, if they may still be, and
+    /// those that were too far away are to be admitted anew.
+    pub fn handle_move(&mut self, network: &Network) -> Vec<Candidate> {
         for entry in &mut self.entries {
-            if matches!(entry.state, State::NoAnswer(_)) && may_be_asked(&entry.candidate) {
+            if matches!(entry.state, State::NoAnswer(_)) && may_be_asked(&entry.candidate, network)
+            {
                 entry.state = State::Waiting;
             }
         }
+        std::mem::take(&mut self.far)
     }
 
     /// The candidate with its most trusted origin.
@@ -222,6 +258,20 @@ impl Entry {
     /// Whether it is not judged yet and can be the winner: one that needs a zone delays nobody.
     fn may_yet_win(&self) -> bool {
         self.is_open() && !needs_zone(self.address())
+    }
+}
+
+/// Whether a candidate may be asked in this network.
+fn may_be_asked(candidate: &Candidate, network: &Network) -> bool {
+    let address = candidate.remote.ip();
+    let is_others = || !network.is_own(address);
+    let is_on_link = || network.is_on_link(address);
+    match candidate.origin.reach() {
+        Reach::Anywhere => true,
+        Reach::Private if address.is_loopback() => false,
+        Reach::Private if is_link_local(address) => is_on_link() && is_others(),
+        Reach::Private => is_private(address) || is_on_link(),
+        Reach::OnLan => is_approachable(address) && network.is_on_lan(address) && is_others(),
     }
 }
 
@@ -350,9 +400,15 @@ mod tests {
             frontier.next(|_, _| true);
             frontier.reject(&candidate(Origin::Mdns, host), flaw, false);
         }
-        frontier.ask_silent_again(|candidate| candidate.remote != remote(2));
-        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Mdns, 1), false)));
-        assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Mdns, 4), false)));
+        // Only on-link addresses may be public.
+        let silent: SocketAddr = "203.0.113.2:9999".parse().unwrap();
+        frontier.add(Candidate::heard(Origin::Dns, silent, silent.ip()));
+        frontier.next(|_, _| true);
+        frontier.reject(&Candidate::new(Origin::Dns, silent), Flaw::Refused, false);
+        assert_eq!(frontier.handle_move(&Network::default()), []);
+        for host in [1, 2, 4] {
+            assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Mdns, host), false)));
+        }
         assert_eq!(frontier.next(|_, _| true), None);
     }
 

@@ -11,7 +11,9 @@
 //!        │                                  └─▶ watch   (pure: when to search again)
 //!        │ Input, Elapsed ▼      ▲ Output
 //!       search      (pure: budget, ranking, choice)
+//!        ├─▶ surroundings   (the network over the time of the search)
 //!        ├─▶ discover: Discovery {known dns mdns nearby ping sweep} ──Candidate──▶ frontier
+//!        │             over {resolver links random}                                  │
 //!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
 //!       all of it: model ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
@@ -23,8 +25,8 @@
 //! microseconds, with the losses, lies and delays of a bad day (`tests/sim`).
 //!
 //! Best read in this order: what a search is made of, [`model`]; the search itself, [`search`], with
-//! those who find candidates, [`discover`], who keeps them, [`frontier`], and who judges them,
-//! [`verify`]; what the host knows, [`facts`], and what is said on the network, [`wire`]; then how a
+//! its network, [`surroundings`], those who find candidates, [`discover`], who keeps them,
+//! [`frontier`], and who judges them, [`verify`]; what the host knows, [`facts`], and what is said on the network, [`wire`]; then how a
 //! search meets the world, [`io`] and [`watch`]; and how a run goes, [`cli`], [`config`], [`run`],
 //! [`output`], [`tell`]. At the bottom lie [`address`], [`path`] and [`sys`].
 
@@ -40,6 +42,7 @@ pub mod output;
 pub mod path;
 pub mod run;
 pub mod search;
+pub mod surroundings;
 pub mod sys;
 pub mod tell;
 pub mod verify;

@@ -241,6 +241,14 @@ pub enum Verdict {
     NotACache(Flaw),
 }
 
+impl Verdict {
+    /// Whether nobody there accepts connections.
+    #[must_use]
+    pub const fn is_nobody(self) -> bool {
+        matches!(self, Self::NotACache(Flaw::NoConnection | Flaw::Unreachable | Flaw::Refused))
+    }
+}
+
 /// What is wrong with a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
@@ -438,7 +446,7 @@ pub enum Output {
     Note(Note),
     /// Nothing more to do before this time.
     WaitUntil(Elapsed),
-    /// The search is over and every channel closed.
+    /// The search is over; whatever is open is to be closed.
     Finished(Outcome),
 }
 

@@ -183,11 +183,6 @@ impl Verify {
         self.streams.iter().map(|stream| stream.deadline_at).min()
     }
 
-    /// Every channel that is open.
-    pub fn open_channels(&self) -> impl Iterator<Item = Channel> + '_ {
-        self.streams.iter().map(|stream| Channel::Verify(stream.channel))
-    }
-
     /// Ends a verification.
     fn finish(&mut self, channel: u32, verdict: Verdict) -> Option<Judged> {
         let index = self.streams.iter().position(|stream| stream.channel == channel)?;

@@ -17,6 +17,7 @@ mod random;
 mod resolver;
 pub mod sweep;
 
+pub use nearby::follow_same_host;
 pub use random::Random;
 
 use std::time::Duration;
@@ -354,11 +355,10 @@ impl Discovery {
         .fold(start_at, earliest)
     }
 
-    /// Tells how far the sweep came; every channel that is still open.
-    pub fn finish(&self, effects: &mut Effects) -> impl Iterator<Item = Channel> + '_ {
+    /// Tells how far the sweep came.
+    pub fn finish(&self, effects: &mut Effects) {
         if self.sweep.has_started() {
             effects.note(self.sweep.summary());
         }
-        self.resolver.open_channels()
     }
 }

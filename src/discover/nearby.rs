@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::address::with_port;
-use crate::facts::Network;
+use crate::address::{needs_zone, with_port};
+use crate::facts::{Neighbour, Network};
 use crate::model::{Candidate, Effects, Elapsed, Origin, Output};
 
 /// When the table of neighbours is read, counted from the start of the method: at once, after
@@ -33,6 +33,25 @@ pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
 pub fn follow_neighbours(network: &Network, port: u16, effects: &mut Effects) {
     let remotes = network.neighbours.iter().map(|neighbour| with_port(neighbour.remote, port));
     effects.candidates.extend(remotes.map(|remote| Candidate::new(Origin::Neighbours, remote)));
+}
+
+/// The other addresses of a host that is known by a link-local one are candidates, too: those of the
+/// neighbours that have the same Ethernet address.
+pub fn follow_same_host(candidate: &Candidate, network: &Network, effects: &mut Effects) {
+    let neighbours = &network.neighbours;
+    // On another link the same link-local address is another host's.
+    let remote = with_port(candidate.remote, 0);
+    let known = neighbours.iter().find(|known| known.remote == remote);
+    let Some(known) = known.filter(|known| known.hardware_address.is_some()) else { return };
+    let is_same = |other: &&Neighbour| {
+        (other.interface, other.hardware_address) == (known.interface, known.hardware_address)
+            && !needs_zone(other.remote.ip())
+    };
+    effects.candidates.extend(neighbours.iter().filter(is_same).map(|other| Candidate {
+        remote: with_port(other.remote, candidate.remote.port()),
+        has_name: false,
+        ..*candidate
+    }));
 }
 
 /// The state of the reading of neighbours.

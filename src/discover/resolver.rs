@@ -287,11 +287,6 @@ impl Resolver {
         let mut of_asker = self.questions.iter().filter(|question| question.is_of(asker));
         of_asker.all(|question| question.silent_at(now).is_none())
     }
-
-    /// Every channel that is open.
-    pub fn open_channels(&self) -> impl Iterator<Item = Channel> + '_ {
-        self.questions.iter().filter_map(|question| question.channel).map(Channel::Dns)
-    }
 }
 
 impl Question {

@@ -1,0 +1,105 @@
+//! The network over the time of a search: when it is looked at, since when it is up, and whether it
+//! has become another one.
+
+use std::time::Duration;
+
+use crate::facts::Network;
+use crate::model::Elapsed;
+
+/// How often the network's state is read again without being told: a DHCP client may write
+/// resolv.conf, which nothing announces, some time after it has set the address.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the files and DNS have before the network is looked at, if they are not done sooner. A
+/// server on the LAN answers in a fraction of this, and then nobody else is ever bothered.
+const QUIET_TIME: Duration = Duration::from_millis(2);
+/// How long a network that came up while we waited may still change before it is judged.
+const NETWORK_SETTLE_TIME: Duration = Duration::from_secs(1);
+/// Changes of the network after which who was silent is asked again: containers and cables that come
+/// and go all the time must not keep the search from ending.
+const MOVES_MAX: u32 = 4;
+
+/// The network, as far as a search has seen it.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// As last seen.
+    pub network: Network,
+    /// Whether it was looked at.
+    pub is_known: bool,
+    /// When it came up.
+    pub up_since: Option<Elapsed>,
+    /// Whether it has been down during the search.
+    pub came_up_late: bool,
+    /// How often it has become another one.
+    moves: u32,
+    /// When it is next looked at.
+    pub look_at: Elapsed,
+}
+
+/// What is new about the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// It was down, or not known, and is up.
+    pub came_up: bool,
+    /// It is another one, where other hosts may be reached.
+    pub has_moved: bool,
+}
+
+impl Default for Surroundings {
+    /// Nothing is known yet.
+    fn default() -> Self {
+        Self {
+            network: Network::default(),
+            is_known: false,
+            up_since: None,
+            came_up_late: false,
+            moves: 0,
+            look_at: Elapsed::START + QUIET_TIME,
+        }
+    }
+}
+
+impl Surroundings {
+    /// Takes the network as it is now; `None` where nothing is new.
+    pub fn update(&mut self, now: Elapsed, network: Network) -> Option<Change> {
+        self.look_at = now + READ_INTERVAL;
+        let is_first = !self.is_known;
+        if !is_first && self.network == network {
+            return None;
+        }
+        let was_up = self.network.is_up();
+        let has_moved =
+            self.moves < MOVES_MAX && self.network.clone().place() != network.clone().place();
+        self.moves += u32::from(has_moved);
+        self.network = network;
+        self.is_known = true;
+        let is_up = self.network.is_up();
+        self.came_up_late |= !is_up;
+        let came_up = is_up && !was_up;
+        if came_up {
+            self.up_since = Some(now);
+        }
+        Some(Change { came_up, has_moved: has_moved || is_first })
+    }
+
+    /// Whether it is to be looked at: in due time, or `early` the first time. Then it is, once.
+    pub fn is_look_due(&mut self, now: Elapsed, early: bool) -> bool {
+        let is_due = self.look_at <= now || !self.is_known && early;
+        if is_due {
+            self.look_at = now + READ_INTERVAL;
+        }
+        is_due
+    }
+
+    /// Since when it is up, if it is.
+    #[must_use]
+    pub fn is_up_since(&self) -> Option<Elapsed> {
+        self.up_since.filter(|_| self.network.is_up())
+    }
+
+    /// When it has settled, if it is up.
+    #[must_use]
+    pub fn settled_at(&self) -> Option<Elapsed> {
+        let up_since = self.is_up_since()?;
+        Some(if self.came_up_late { up_since + NETWORK_SETTLE_TIME } else { up_since })
+    }
+}
