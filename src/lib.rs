@@ -16,26 +16,31 @@
 //!        │             over {resolver links random}                                  │
 //!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
-//!       all of it: model ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
-//!                        ─▶ wire {dns http cache_info arp icmp ip netlink}, sys, address, path
+//!       all of it: interface ─▶ model
+//!                  ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
+//!                  ─▶ wire {dns http cache_info arp icmp ip netlink}
+//!                  ─▶ address, path, elapsed, sys {allocator}
 //! ```
 //!
 //! Data moves one way: facts → candidates → verdicts → outcome. Everything below [`io`] is sans-IO:
 //! bytes and elapsed time in, bytes and the next deadline out. So a whole search runs in a test in
 //! microseconds, with the losses, lies and delays of a bad day (`tests/sim`).
 //!
-//! Best read in this order: what a search is made of, [`model`]; the search itself, [`search`], with
-//! its network, [`surroundings`], those who find candidates, [`discover`], who keeps them,
-//! [`frontier`], and who judges them, [`verify`]; what the host knows, [`facts`], and what is said on the network, [`wire`]; then how a
-//! search meets the world, [`io`] and [`watch`]; and how a run goes, [`cli`], [`config`], [`run`],
-//! [`output`], [`tell`]. At the bottom lie [`address`], [`path`] and [`sys`].
+//! Best read in this order: what a search is made of, [`model`], and what goes in and out of it,
+//! [`interface`]; the search itself, [`search`], with its network, [`surroundings`], those who find
+//! candidates, [`discover`], who keeps them, [`frontier`], and who judges them, [`verify`]; what the
+//! host knows, [`facts`], and what is said on the network, [`wire`]; then how a search meets the
+//! world, [`io`] and [`watch`]; and how a run goes, [`cli`], [`config`], [`run`], [`output`],
+//! [`tell`]. At the bottom lie [`address`], [`path`], [`elapsed`] and [`sys`].
 
 pub mod address;
 pub mod cli;
 pub mod config;
 pub mod discover;
+pub mod elapsed;
 pub mod facts;
 pub mod frontier;
+pub mod interface;
 pub mod io;
 pub mod model;
 pub mod output;

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{Config, Report};
+use crate::elapsed::Elapsed;
 use crate::facts::{Known, Previous, read_hosts, read_override, read_previous, read_resolv_conf};
 use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
-use crate::model::{Elapsed, Found, Methods, Origin, Outcome};
+use crate::model::{Found, Methods, Origin, Outcome};
 use crate::output::{self, Files, Kind};
 use crate::search::Search;
 use crate::sys;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::address::needs_zone;
 use crate::config::Config;
 use crate::discover::{Discovery, follow_same_host};
+use crate::elapsed::Elapsed;
 use crate::facts::{Known, Network};
 use crate::frontier::{Admission, Frontier};
-use crate::model::{
-    Channel, Effects, Elapsed, Found, Input, Methods, Note, Origin, Outcome, Output, Verdict,
-};
+use crate::interface::{Channel, Effects, Input, Output};
+use crate::model::{Found, Methods, Note, Origin, Outcome, Verdict};
 use crate::path::Paths;
 use crate::surroundings::Surroundings;
 use crate::verify::{Judged, Verify};

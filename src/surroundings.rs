@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::elapsed::Elapsed;
 use crate::facts::Network;
-use crate::model::Elapsed;
 
 /// How often the network's state is read again without being told: a DHCP client may write
 /// resolv.conf, which nothing announces, some time after it has set the address.

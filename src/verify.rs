@@ -4,7 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{Candidate, Channel, Effects, Elapsed, Failure, Flaw, Origin, Output, Verdict};
+use crate::elapsed::Elapsed;
+use crate::interface::{Channel, Effects, Failure, Output};
+use crate::model::{Candidate, Flaw, Origin, Verdict};
 use crate::wire::cache_info::{self, CacheInfo};
 use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 

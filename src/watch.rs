@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::Elapsed;
+use crate::elapsed::Elapsed;
 
 /// How long a burst of changes settles: a DHCP client sets the address, the routes and resolv.conf
 /// one after the other.

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use super::resolver::{Resolver, Subject};
 use crate::address::with_scope;
-use crate::model::{Candidate, Effects, Elapsed, Note, Origin};
+use crate::elapsed::Elapsed;
+use crate::interface::Effects;
+use crate::model::{Candidate, Note, Origin};
 use crate::wire::dns::{Name, RecordType, Reply};
 
 /// What unicast DNS is asked.

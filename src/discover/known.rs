@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::facts::{Known, Override, Previous};
-use crate::model::{Candidate, Effects, Methods, Note, Origin};
+use crate::interface::Effects;
+use crate::model::{Candidate, Methods, Note, Origin};
 use crate::path::PathId;
 
 /// Turns what is known into candidates; true when an override excludes everything else.

@@ -8,8 +8,10 @@
 use std::time::Duration;
 
 use crate::address::Family;
+use crate::elapsed::{Elapsed, earliest};
 use crate::facts::Network;
-use crate::model::{Effects, Elapsed, Note, Output, earliest};
+use crate::interface::{Effects, Output};
+use crate::model::Note;
 
 /// When the question goes out again, counted from the first time on that link: a record is not
 /// multicast twice within a second (RFC 6762 §6).

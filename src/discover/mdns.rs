@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use super::Random;
 use crate::address::{is_link_local, with_port, with_scope};
 use crate::facts::{Neighbour, Network};
-use crate::model::{Candidate, Effects, MdnsDatagram, Origin, Output};
+use crate::interface::{Effects, MdnsDatagram, Output};
+use crate::model::{Candidate, Origin};
 use crate::wire::dns::{MDNS_PORT, Name, RecordType, compose_question, parse_multicast};
 
 /// Neighbours asked one by one.

@@ -23,10 +23,10 @@ pub use random::Random;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::elapsed::{Elapsed, earliest};
 use crate::facts::{Known, Network};
-use crate::model::{
-    Candidate, Channel, Effects, Elapsed, Input, Methods, Note, Origin, Output, Probe, earliest,
-};
+use crate::interface::{Channel, Effects, Input, Output};
+use crate::model::{Candidate, Methods, Note, Origin, Probe};
 use crate::wire::dns::Reply;
 use dns::Dns;
 use links::Links;

@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use crate::address::{needs_zone, with_port};
+use crate::elapsed::Elapsed;
 use crate::facts::{Neighbour, Network};
-use crate::model::{Candidate, Effects, Elapsed, Origin, Output};
+use crate::interface::{Effects, Output};
+use crate::model::{Candidate, Origin};
 
 /// When the table of neighbours is read, counted from the start of the method: at once, after
 /// multicast DNS has stirred it, and after the ping has, twice.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::Random;
 use crate::address::with_port;
+use crate::elapsed::Elapsed;
 use crate::facts::Network;
-use crate::model::{Candidate, Effects, Elapsed, Origin, Output};
+use crate::interface::{Effects, Output};
+use crate::model::{Candidate, Origin};
 use crate::wire::icmp::{COOKIE_LENGTH, compose_request, parse_reply};
 
 /// How long answers are waited for; hosts on Wi-Fi that sleep take longest.

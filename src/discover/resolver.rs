@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Random;
-use crate::model::{Channel, Effects, Elapsed, Failure, Origin, Output, earliest};
+use crate::elapsed::{Elapsed, earliest};
+use crate::interface::{Channel, Effects, Failure, Output};
+use crate::model::Origin;
 use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_datagram, parse_reply};
 
 /// When a question that nobody answered is sent again, counted from the first time.

@@ -8,8 +8,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::elapsed::Elapsed;
 use crate::facts::{Network, Prefix};
-use crate::model::{Candidate, Effects, Elapsed, Note, Origin, Output, Probe};
+use crate::interface::{Effects, Output};
+use crate::model::{Candidate, Note, Origin, Probe};
 use crate::wire::arp::{ArpRequest, compose_request, parse_reply};
 
 /// How long after the last probe an answer may come; hosts on Wi-Fi that sleep take longest.

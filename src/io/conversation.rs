@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 use libc::{POLLIN, POLLOUT};
 use socket2::{Domain, Socket, Type};
 
-use crate::model::{Channel, Failure};
+use crate::interface::{Channel, Failure};
 
 /// A conversation under way.
 pub struct Conversation {

@@ -13,7 +13,7 @@ pub use wait::Watcher;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::model::Elapsed;
+use crate::elapsed::Elapsed;
 use crate::sys;
 
 /// Bytes read at a time: more than any DNS answer without EDNS, and what netlink sends at most.

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 
 use crate::address::{Family, with_scope};
-use crate::model::{Input, MdnsDatagram};
+use crate::interface::{Input, MdnsDatagram};
 use crate::sys;
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
 use crate::wire::ip;

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::report::Timeline;
 use super::words::{describe, milliseconds, word};
 use crate::config::Config;
-use crate::model::{Elapsed, Outcome};
+use crate::elapsed::Elapsed;
+use crate::model::Outcome;
 use crate::output::Files;
 
 /// One JSON object (RFC 8259).

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::words::{Level, Problem, describe, describe_problem, level_of};
 use crate::config::Verbosity;
-use crate::model::{Elapsed, Note};
+use crate::elapsed::Elapsed;
+use crate::model::Note;
 use crate::path::Paths;
 use crate::sys;
 

@@ -2,7 +2,8 @@
 
 use super::words::{describe, milliseconds, summarise};
 use crate::config::Config;
-use crate::model::{Elapsed, Note, Outcome};
+use crate::elapsed::Elapsed;
+use crate::model::{Note, Outcome};
 use crate::output::Files;
 use crate::path::Paths;
 

@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 
 use crate::address::Family;
+use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
-use crate::model::{Candidate, Elapsed, Flaw, Note, Origin, Outcome, Probe, Verdict};
+use crate::model::{Candidate, Flaw, Note, Origin, Outcome, Probe, Verdict};
 use crate::output::WriteError;
 use crate::path::Paths;
 

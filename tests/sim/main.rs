@@ -19,10 +19,10 @@ mod world;
 use std::net::SocketAddr;
 
 use cache_resolver::address::with_scope;
+use cache_resolver::elapsed::Elapsed;
 use cache_resolver::facts::{Known, Override, Previous};
-use cache_resolver::model::{
-    Elapsed, Failure, Found, Input, MdnsDatagram, Note, Origin, Outcome, Output,
-};
+use cache_resolver::interface::{Failure, Input, MdnsDatagram, Output};
+use cache_resolver::model::{Found, Note, Origin, Outcome};
 use cache_resolver::path::CachePath;
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;

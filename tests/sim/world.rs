@@ -6,11 +6,11 @@ use std::time::Duration;
 use cache_resolver::address::{Family, is_private, needs_zone, with_scope};
 use cache_resolver::cli::{Command, Environment, parse};
 use cache_resolver::config::Config;
+use cache_resolver::elapsed::Elapsed;
 use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous};
+use cache_resolver::interface::{Channel, Failure, Input, MdnsDatagram, Output};
 use cache_resolver::model::Origin;
-use cache_resolver::model::{
-    Candidate, Channel, Elapsed, Failure, Input, MdnsDatagram, Note, Outcome, Output, Verdict,
-};
+use cache_resolver::model::{Candidate, Note, Outcome, Verdict};
 use cache_resolver::path::CachePath;
 use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
