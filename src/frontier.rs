@@ -285,7 +285,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::path::{CachePath, Paths};
+    use crate::path::Paths;
 
     /// A host of 10.0.0.0/24.
     fn remote(host: u8) -> SocketAddr {
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn one_server_may_have_several_caches() {
         let mut paths = Paths::new("/system".to_owned());
-        let path = paths.add(CachePath::parse(b"/").unwrap()).unwrap();
+        let path = paths.add(b"/").unwrap();
         let other = Candidate { path, ..candidate(Origin::Neighbours, 1) };
         let configured = candidate(Origin::Gateway, 1);
         let mut frontier = Frontier::default();

@@ -147,7 +147,7 @@ pub enum Output {
 }
 
 /// What a step of the search brings about.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Effects {
     /// To be done by the event loop, in this order.
     pub outputs: VecDeque<Output>,
@@ -158,6 +158,12 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// None yet, with the paths that are known.
+    #[must_use]
+    pub const fn new(paths: Paths) -> Self {
+        Self { outputs: VecDeque::new(), candidates: Vec::new(), paths }
+    }
+
     /// Adds something to be done.
     #[inline(never)]
     pub fn output(&mut self, output: Output) {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::address::Family;
-use crate::path::{CachePath, PathId};
+use crate::path::PathId;
 
 /// Where an address is known from; the order is the order of trust, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,8 +248,8 @@ pub enum Outcome {
 pub struct Found {
     /// Where it answered.
     pub remote: SocketAddr,
-    /// Its path, unless that is the configured one.
-    pub path: Option<CachePath>,
+    /// Its path.
+    pub path: PathId,
     /// Who led us there.
     pub origin: Origin,
     /// Whether it insists on being called by name instead of by address.

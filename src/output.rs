@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::{Found, Outcome};
-use crate::path::CachePath;
+use crate::path::Paths;
 use crate::sys;
 
 /// Who may read the files: everybody's Nix.
@@ -51,10 +51,10 @@ pub struct Files {
 
 /// Renders the files for an outcome.
 ///
-/// Of all that came from the network, only an address and a port get in, as numbers, and a
-/// [`CachePath`]. An address that needs a zone never gets here: the search holds it back.
+/// Of all that came from the network, only an address and a port get in, as numbers, and a path that
+/// [`Paths`] has found plain. An address that needs a zone never gets here: the search holds it back.
 #[must_use]
-pub fn render(config: &Config, outcome: Outcome) -> Files {
+pub fn render(config: &Config, outcome: Outcome, paths: &Paths) -> Files {
     let Outcome::Found(found) = outcome else {
         return Files { nix_conf: render_fallback(config), address: None };
     };
@@ -63,7 +63,7 @@ pub fn render(config: &Config, outcome: Outcome) -> Files {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
-    let url = url_of(config, found, &in_url);
+    let url = url_of(config, found, &in_url, paths.text(found.path));
     let mut nix_conf = format!(
         "# Written by cache-resolver. {} answered at {in_url}:{}.\n",
         config.host.short_name(),
@@ -86,10 +86,9 @@ pub fn render(config: &Config, outcome: Outcome) -> Files {
 
 /// The substituter's URL. The priority stands in it because Nix sorts by priority, not by place:
 /// attic announces 41, cache.nixos.org 40, and so the LAN would be asked last.
-fn url_of(config: &Config, found: Found, address: &str) -> String {
+fn url_of(config: &Config, found: Found, address: &str, path: &str) -> String {
     let host = if found.by_name { &config.host.text } else { address };
     let port = found.remote.port();
-    let path = found.path.as_ref().map_or(config.path.as_str(), CachePath::as_str);
     format!("http://{host}:{port}{path}?priority={}", config.priority)
 }
 
@@ -408,18 +407,19 @@ mod tests {
         let Ok(Command::Run(config)) = parse(words, &Environment::default()) else {
             unreachable!()
         };
+        let mut paths = Paths::new(config.path.clone());
         for (path, url) in [
-            (None, "http://10.0.0.5:5000/main?priority=30"),
-            (Some(&b"/"[..]), "http://10.0.0.5:5000?priority=30"),
-            (Some(b"/nix/cache"), "http://10.0.0.5:5000/nix/cache?priority=30"),
+            ("/main", "http://10.0.0.5:5000/main?priority=30"),
+            ("/", "http://10.0.0.5:5000?priority=30"),
+            ("/nix/cache", "http://10.0.0.5:5000/nix/cache?priority=30"),
         ] {
             let found = Found {
                 remote: "10.0.0.5:5000".parse().unwrap(),
-                path: path.and_then(CachePath::parse),
+                path: paths.add(path.as_bytes()).unwrap(),
                 origin: Origin::Gateway,
                 by_name: false,
             };
-            let files = render(&config, Outcome::Found(found));
+            let files = render(&config, Outcome::Found(found), &paths);
             let line = files.nix_conf.lines().nth(1).unwrap();
             assert_eq!(line, format!("substituters = {url} https://cache.nixos.org"));
         }

@@ -6,57 +6,8 @@ pub const PATH_MAX: usize = 64;
 /// Paths kept besides the configured one. Most machines give the same few.
 const PATHS_MAX: usize = 32;
 
-/// A path that another machine gives, with a leading slash and no final one; empty for the root.
-///
-/// It goes into an HTTP request, and in nix.conf into a URL. So it has none but letters, digits and
-/// `-._~` between its slashes (the unreserved characters, RFC 3986 §2.3): nothing there means
-/// anything else, or is written in another way, to Nix, to the server or to a reader of the file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CachePath {
-    /// Its text, and zeros.
-    bytes: [u8; PATH_MAX],
-    /// How long the text is.
-    length: u8,
-}
-
-impl CachePath {
-    /// The path spelt `bytes`, of at most 64 bytes. `None` for anything that is not absolute, has
-    /// other characters, or has empty segments, `.` or `..`, which HTTP clients resolve by themselves.
-    #[must_use]
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > PATH_MAX || bytes.first() != Some(&b'/') {
-            return None;
-        }
-        let path = bytes.strip_suffix(b"/").unwrap_or(bytes);
-        let is_segment = |segment: &[u8]| {
-            !matches!(segment, b"" | b"." | b"..")
-                && segment.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte))
-        };
-        // Before the first slash there is nothing.
-        if !path.split(|byte| *byte == b'/').skip(1).all(is_segment) {
-            return None;
-        }
-        let mut parsed = Self { bytes: [0; PATH_MAX], length: u8::try_from(path.len()).ok()? };
-        parsed.bytes.get_mut(..path.len())?.copy_from_slice(path);
-        Some(parsed)
-    }
-
-    /// Its text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        let text = self.bytes.get(..self.length.into()).unwrap_or_default();
-        str::from_utf8(text).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for CachePath {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-/// Which of a search's paths: a byte, for a thousand candidates have one each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which of the known paths: a byte, for a thousand candidates have one each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathId(u8);
 
 impl PathId {
@@ -64,47 +15,53 @@ impl PathId {
     pub const CONFIGURED: Self = Self(0);
 }
 
-/// The paths of a search.
+/// The paths that are known.
 #[derive(Clone, Debug, Default)]
-pub struct Paths {
-    /// The configured one, of any length.
-    configured: String,
-    /// Those that other machines give, each once.
-    given: Vec<CachePath>,
-}
+pub struct Paths(Vec<String>);
 
 impl Paths {
     /// The `configured` one and no other.
     #[must_use]
-    pub const fn new(configured: String) -> Self {
-        Self { configured, given: Vec::new() }
+    pub fn new(configured: String) -> Self {
+        Self(vec![configured])
     }
 
-    /// Keeps a path; `None` when there are too many.
-    pub fn add(&mut self, path: CachePath) -> Option<PathId> {
-        if path.as_str() == self.configured {
-            return Some(PathId::CONFIGURED);
+    /// Keeps the path that another machine spells `bytes`. `None` when there are too many, and where
+    /// it is not a plain one.
+    ///
+    /// It goes into an HTTP request, and in nix.conf into a URL. So it has none but letters, digits
+    /// and `-._~` between its slashes (the unreserved characters, RFC 3986 §2.3): nothing there means
+    /// anything else, or is written in another way, to Nix, to the server or to a reader of the file.
+    /// It is absolute, and has no empty segments, no `.` and no `..`, which HTTP clients resolve.
+    pub fn add(&mut self, bytes: &[u8]) -> Option<PathId> {
+        let path = str::from_utf8(bytes).ok().filter(|path| path.len() <= PATH_MAX)?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let is_segment =
+            |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
+        if bytes.first() != Some(&b'/') || !path.split('/').skip(1).all(is_segment) {
+            return None;
         }
-        let index = self.given.iter().position(|known| *known == path).or_else(|| {
-            (self.given.len() < PATHS_MAX).then(|| {
-                self.given.push(path);
-                self.given.len() - 1
+        let index = self.0.iter().position(|known| known == path).or_else(|| {
+            (self.0.len() <= PATHS_MAX).then(|| {
+                self.0.push(path.to_owned());
+                self.0.len() - 1
             })
         })?;
-        u8::try_from(index + 1).ok().map(PathId)
+        u8::try_from(index).ok().map(PathId)
     }
 
-    /// The path, unless it is the configured one.
-    #[must_use]
-    pub fn given(&self, id: PathId) -> Option<CachePath> {
-        self.given.get(usize::from(id.0).checked_sub(1)?).copied()
+    /// Forgets all but the configured one and `kept`: which that is from now on.
+    pub fn forget_others(&mut self, kept: PathId) -> PathId {
+        let mut ids = (0..=u8::MAX).map(PathId);
+        self.0.retain(|_| ids.next().is_some_and(|id| id == PathId::CONFIGURED || id == kept));
+        PathId(kept.0.min(1))
     }
 
-    /// The text of the path.
+    /// The text of the path: a leading slash and no final one; empty for the root.
     #[must_use]
     pub fn text(&self, id: PathId) -> &str {
-        let index = usize::from(id.0).checked_sub(1);
-        index.and_then(|index| self.given.get(index)).map_or(&self.configured, CachePath::as_str)
+        self.0.get(usize::from(id.0)).map_or("", String::as_str)
     }
 }
 
@@ -112,21 +69,18 @@ impl Paths {
 mod tests {
     use super::*;
 
-    /// The text of what is made of a path.
-    fn parsed(text: &str) -> Option<String> {
-        CachePath::parse(text.as_bytes()).map(|path| path.as_str().to_owned())
-    }
-
     #[test]
     fn a_path_is_a_few_plain_words() {
-        let longest = format!("/{}", "x".repeat(63));
+        let longest = format!("/{}", "x".repeat(PATH_MAX - 1));
+        let mut paths = Paths::new("/system".to_owned());
         for (text, path) in [
             ("/", ""),
             ("/system", "/system"),
             ("/a/B-c_d.e~9/", "/a/B-c_d.e~9"),
             (&longest, &longest),
         ] {
-            assert_eq!(parsed(text).as_deref(), Some(path), "{text}");
+            let id = paths.add(text.as_bytes()).unwrap();
+            assert_eq!(paths.text(id), path, "{text}");
         }
         for bad in [
             "",
@@ -162,26 +116,27 @@ mod tests {
             &format!("{longest}x"),
             &format!("{longest}/"),
         ] {
-            assert_eq!(parsed(bad), None, "{bad}");
+            assert_eq!(paths.add(bad.as_bytes()), None, "{bad}");
         }
-        assert_eq!(CachePath::parse(b"/\xff"), None);
+        assert_eq!(paths.add(b"/\xff"), None);
     }
 
     #[test]
     fn each_path_has_one_number() {
-        let path = |text: &str| CachePath::parse(text.as_bytes()).unwrap();
         let mut paths = Paths::new("/system".to_owned());
-        assert_eq!(paths.add(path("/system/")), Some(PathId::CONFIGURED));
-        assert_eq!(paths.given(PathId::CONFIGURED), None);
-        let root = paths.add(path("/")).unwrap();
-        assert_eq!(paths.add(path("/")), Some(root));
+        assert_eq!(paths.add(b"/system/"), Some(PathId::CONFIGURED));
+        let root = paths.add(b"/").unwrap();
+        assert_eq!(paths.add(b"/"), Some(root));
         assert_eq!((paths.text(PathId::CONFIGURED), paths.text(root)), ("/system", ""));
-        assert_eq!(paths.given(root), Some(path("/")));
-        let added = (0..100).filter(|number| paths.add(path(&format!("/{number}"))).is_some());
+        let added = (0..100).filter(|number| paths.add(format!("/{number}").as_bytes()).is_some());
         assert_eq!(added.count(), PATHS_MAX - 1);
-        assert_eq!(
-            paths.add(path("/0")).map(|id| paths.text(id).to_owned()),
-            Some("/0".to_owned())
-        );
+        let last = paths.add(b"/7").unwrap();
+        assert_eq!(paths.text(last), "/7");
+        let kept = paths.forget_others(last);
+        assert_eq!((paths.text(PathId::CONFIGURED), paths.text(kept)), ("/system", "/7"));
+        assert_eq!(paths.0.len(), 2);
+        assert_eq!(paths.forget_others(kept), kept);
+        assert_eq!(paths.forget_others(PathId::CONFIGURED), PathId::CONFIGURED);
+        assert_eq!(paths.0, ["/system"]);
     }
 }

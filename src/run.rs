@@ -9,6 +9,7 @@ use crate::facts::{Known, Previous, read_hosts, read_override, read_previous, re
 use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
 use crate::model::{Found, Methods, Origin, Outcome};
 use crate::output::{self, Files, Kind};
+use crate::path::Paths;
 use crate::search::Search;
 use crate::sys;
 use crate::tell::{Level, Log, Problem, Sink, Timeline, summarise};
@@ -31,7 +32,8 @@ pub mod status {
 #[must_use]
 pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> ExitCode {
     let log = Log::new(Sink::of_stderr(), config.verbosity);
-    Run { config, log, signals, previous: None, standing: None }.run(clock)
+    let paths = Paths::new(config.path.clone());
+    Run { config, log, signals, previous: None, paths, standing: None }.run(clock)
 }
 
 /// What a run knows from one search to the next.
@@ -44,6 +46,8 @@ struct Run<'a> {
     signals: &'a StopSignals,
     /// Where the cache was last found.
     previous: Option<Previous>,
+    /// The paths of caches.
+    paths: Paths,
     /// The files of the decision that stands.
     standing: Option<Files>,
 }
@@ -122,17 +126,22 @@ impl Run<'_> {
 
     /// Searches with `methods`.
     fn search(&mut self, methods: Methods, clock: Clock) -> Ended {
+        if let Some(previous) = &mut self.previous {
+            previous.path = self.paths.forget_others(previous.path);
+        }
         let mut known = read_known(self.config, &mut self.log);
         // Of the same cache this run knows more than the file does.
         let is_same = |ours: &Previous| {
             known.previous.is_none_or(|file| file.remote.ip() == ours.remote.ip())
         };
         known.previous = self.previous.filter(is_same).or(known.previous);
-        let mut search = Search::new(self.config, methods, &known, sys::random_seed());
+        let paths = std::mem::take(&mut self.paths);
+        let mut search = Search::new(self.config, methods, &known, paths, sys::random_seed());
         let mut timeline = Timeline::default();
         let (log, host) = (&mut self.log, &self.config.host.text);
         let events = EventLoop::new(clock, self.signals, host, &mut timeline, log);
         let (outcome, open) = events.run(&mut search);
+        self.paths = search.into_paths();
         if let Outcome::Found(Found { remote, path, by_name, .. }) = outcome {
             self.previous = Some(Previous { remote, path, by_name });
         }
@@ -144,7 +153,7 @@ impl Run<'_> {
     fn decide(&mut self, outcome: Outcome, ended: &Ended) -> bool {
         let ended_at = ended.clock.now();
         let mut summary = summarise(outcome, ended_at);
-        let mut files = output::render(self.config, outcome);
+        let mut files = output::render(self.config, outcome, &self.paths);
         let stands = outcome == Outcome::Interrupted && !self.config.dry_run;
         let directory = self.config.output_dir.as_deref().filter(|_| stands);
         let stands = directory.and_then(output::read_decision);
@@ -215,12 +224,12 @@ impl Run<'_> {
     fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
         let config = &self.config;
         if config.report == Report::Json {
-            let json = timeline.render_json(ended, outcome, config, files);
+            let json = timeline.render_json(ended, outcome, config, files, &self.paths);
             return sys::print(&json, self.signals.as_raw_fd());
         }
         let mut text = String::new();
         if config.report == Report::Text {
-            for line in timeline.render_text(ended, outcome) {
+            for line in timeline.render_text(ended, outcome, &self.paths) {
                 text += if config.dry_run { "# " } else { "" };
                 text += &line;
                 text += "\n";

@@ -53,13 +53,12 @@ pub struct Search {
 }
 
 impl Search {
-    /// A search with `methods` that begins with what the host knows; `seed` makes query ids hard to
-    /// guess.
+    /// A search with `methods` that begins with what the host knows, and the `paths` that are known;
+    /// `seed` makes query ids hard to guess.
     #[must_use]
-    pub fn new(config: &Config, methods: Methods, known: &Known, seed: u64) -> Self {
+    pub fn new(config: &Config, methods: Methods, known: &Known, paths: Paths, seed: u64) -> Self {
         let reserve = (config.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
-        let paths = Paths::new(config.path.clone());
-        let mut effects = Effects { paths, ..Effects::default() };
+        let mut effects = Effects::new(paths);
         let discovery = Discovery::new(config, methods, known, seed, &mut effects);
         Self {
             ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
@@ -122,6 +121,12 @@ impl Search {
     #[must_use]
     pub const fn paths(&self) -> &Paths {
         &self.effects.paths
+    }
+
+    /// The same, when the search is over.
+    #[must_use]
+    pub fn into_paths(self) -> Paths {
+        self.effects.paths
     }
 
     /// Takes the network's state.
@@ -228,8 +233,7 @@ impl Search {
         if candidate.origin != Origin::Sweep || !verdict.is_nobody() {
             self.effects.note(Note::Judged(candidate, verdict));
         }
-        let path = self.effects.paths.given(candidate.path);
-        let found = Found { remote, path, origin: candidate.origin, by_name };
+        let found = Found { remote, path: candidate.path, origin: candidate.origin, by_name };
         match verdict {
             Verdict::Cache if needs_zone(remote.ip()) => {
                 self.frontier.hold(&candidate);

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::facts::{Known, Override, Previous};
+use crate::facts::{Known, Override};
 use crate::interface::Effects;
 use crate::model::{Candidate, Methods, Note, Origin};
-use crate::path::PathId;
 
 /// Turns what is known into candidates; true when an override excludes everything else.
 pub fn follow(known: &Known, methods: Methods, port: u16, effects: &mut Effects) -> bool {
@@ -18,13 +17,11 @@ pub fn follow(known: &Known, methods: Methods, port: u16, effects: &mut Effects)
     }
     if methods.contains(Origin::Previous) {
         effects.note(Note::Started(Origin::Previous));
-        if let Some(Previous { remote, path, by_name }) = known.previous
-            && let Some(path) =
-                path.map_or(Some(PathId::CONFIGURED), |path| effects.paths.add(path))
-        {
-            let known = Candidate::new(Origin::Previous, remote);
-            effects.candidates.push(Candidate { path, has_name: by_name, ..known });
-        }
+        effects.candidates.extend(known.previous.map(|previous| Candidate {
+            path: previous.path,
+            has_name: previous.by_name,
+            ..Candidate::new(Origin::Previous, previous.remote)
+        }));
     }
     if methods.contains(Origin::Hosts) {
         effects.note(Note::Started(Origin::Hosts));

@@ -33,7 +33,7 @@ use links::Links;
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
-use resolver::{Resolver, Subject};
+use resolver::Resolver;
 use sweep::Sweep;
 
 /// The weak methods and when each may start, counted from when the network is up: sooner if all
@@ -128,12 +128,16 @@ impl Discovery {
     ) {
         match *input {
             Input::Received(Channel::Dns(channel), bytes) => {
-                let answer = self.resolver.handle_received(channel, bytes, effects);
-                self.handle_answer(answer, effects);
+                if let Some((subject, reply)) =
+                    self.resolver.handle_received(channel, bytes, effects)
+                {
+                    self.dns.handle(subject, &reply, effects);
+                }
             }
             Input::Failed(Channel::Dns(channel), failure) => {
-                let failed = self.resolver.handle_failed(channel, failure);
-                self.handle_answer(failed.map(|subject| (subject, Reply::Nothing)), effects);
+                if let Some(subject) = self.resolver.handle_failed(channel, failure) {
+                    self.dns.handle(subject, &Reply::Nothing, effects);
+                }
             }
             Input::Mdns(datagram) => self.mdns.handle(&datagram, network, effects),
             Input::PacketSocket(is_open) => {
@@ -148,13 +152,6 @@ impl Discovery {
             }
             Input::Icmp(source, message) => self.ping.handle(source, message, effects),
             _ => {}
-        }
-    }
-
-    /// Hands what a DNS server says to the method that has asked.
-    fn handle_answer(&self, answer: Option<(Subject, Reply)>, effects: &mut Effects) {
-        if let Some((subject, reply)) = answer {
-            self.dns.handle(&subject, &reply, effects);
         }
     }
 

@@ -105,22 +105,26 @@ impl Resolver {
         kinds: [RecordType; 2],
         effects: &mut Effects,
     ) -> bool {
-        let of_asker = || self.questions.iter().filter(|asked| asked.is_of(subject.asker));
-        let is_known = of_asker().any(|asked| asked.is_about(subject));
-        let is_new = !is_known && of_asker().count() + kinds.len() <= QUESTIONS_MAX;
-        if is_new {
-            for kind in kinds {
-                self.questions.push(Question::new(Subject { kind, ..subject.clone() }, now));
+        let (mut is_known, mut count) = (false, 0);
+        for question in self.questions.iter_mut().filter(|asked| asked.is_of(subject.asker)) {
+            count += 1;
+            if !question.is_about(subject) {
+                continue;
             }
-        }
-        for question in &mut self.questions {
-            if question.is_about(subject) && question.subject.is_guess && !subject.is_guess {
+            is_known = true;
+            if question.subject.is_guess && !subject.is_guess {
                 // It is configured now: what it says of the name is so for Nix, too.
                 question.subject.is_guess = false;
                 question.state = State::Unreachable;
                 if let Some(channel) = question.channel.take() {
                     effects.output(Output::Close(Channel::Dns(channel)));
                 }
+            }
+        }
+        let is_new = !is_known && count + kinds.len() <= QUESTIONS_MAX;
+        if is_new {
+            for kind in kinds {
+                self.questions.push(Question::new(Subject { kind, ..subject.clone() }, now));
             }
         }
         // A forwarder that has nobody to ask is asked again in its own time.
@@ -155,11 +159,11 @@ impl Resolver {
                 if let Some(channel) = question.channel {
                     effects.output(Output::Close(Channel::Dns(channel)));
                 }
-                *question = Question {
-                    state: State::Waiting,
-                    silent_at: (begun_at + SERVER_TIMEOUT).max(now + LATE_SERVER_TIMEOUT),
-                    ..Question::new(question.subject.clone(), now)
-                };
+                question.asked_at = now;
+                question.silent_at = (begun_at + SERVER_TIMEOUT).max(now + LATE_SERVER_TIMEOUT);
+                question.resent = 0;
+                question.state = State::Waiting;
+                question.stream = None;
                 self.open(index, effects);
             }
         }
@@ -197,7 +201,7 @@ impl Resolver {
         channel: u32,
         bytes: &[u8],
         effects: &mut Effects,
-    ) -> Option<(Subject, Reply)> {
+    ) -> Option<(&Subject, Reply)> {
         let index = self.position(channel)?;
         let question = self.questions.get_mut(index)?;
         let Question { id, subject: Subject { name, kind, .. }, stream, .. } = question;
@@ -216,31 +220,30 @@ impl Resolver {
             }
         };
         // Not an answer to our question: keep listening for one that is.
-        let mut reply = parsed.ok()?;
+        let reply = parsed.ok()?;
         let over_tcp = question.stream.is_some();
         if over_tcp || reply == Reply::Truncated {
             question.channel = None;
             effects.output(Output::Close(Channel::Dns(channel)));
         }
-        match reply {
-            Reply::Addresses(_) => question.state = State::Answered,
-            Reply::Truncated if !over_tcp => {
-                question.stream = Some(Vec::new());
-                self.open(index, effects);
-                return None;
-            }
-            Reply::Nothing | Reply::Truncated => {
-                // A forwarder on this host may just not know yet whom to ask.
-                let is_forwarder = question.subject.server.ip().is_loopback();
-                question.state = if is_forwarder { State::Unreachable } else { State::Denied };
-                reply = Reply::Nothing;
-            }
+        if reply == Reply::Truncated && !over_tcp {
+            question.stream = Some(Vec::new());
+            self.open(index, effects);
+            return None;
         }
-        Some((question.subject.clone(), reply))
+        question.state = if !matches!(reply, Reply::Nothing | Reply::Truncated) {
+            State::Answered
+        } else if question.subject.server.ip().is_loopback() {
+            // A forwarder on this host may just not know yet whom to ask.
+            State::Unreachable
+        } else {
+            State::Denied
+        };
+        self.questions.get(index).map(|question| (&question.subject, reply))
     }
 
     /// Takes the failure of a socket: what was asked, if that was not answered.
-    pub fn handle_failed(&mut self, channel: u32, failure: Failure) -> Option<Subject> {
+    pub fn handle_failed(&mut self, channel: u32, failure: Failure) -> Option<&Subject> {
         let index = self.position(channel)?;
         let question = self.questions.get_mut(index)?;
         question.channel = None;
@@ -250,7 +253,7 @@ impl Resolver {
         let over_tcp = question.stream.take().is_some();
         let gone = over_tcp || failure == Failure::Broken;
         question.state = if gone { State::Denied } else { State::Unreachable };
-        Some(question.subject.clone())
+        Some(&question.subject)
     }
 
     /// Sends again what is due.
@@ -314,7 +317,7 @@ impl Question {
     /// Whether it is the same question but for the type.
     fn is_about(&self, other: &Subject) -> bool {
         let Subject { asker, server, name, .. } = &self.subject;
-        (*asker, *server) == (other.asker, other.server) && *name == other.name
+        *asker == other.asker && *server == other.server && *name == other.name
     }
 
     /// The message.

@@ -170,7 +170,7 @@ mod tests {
             let addresses = vec![("172.17.0.1".parse().unwrap(), 16)];
             busy.interfaces.push(Interface { link, addresses });
         }
-        busy.search_domains.push("lan".to_owned());
+        busy.search_domains.push_str("lan");
         assert_eq!(busy.place(), home().place(), "a neighbour, containers, a domain");
         assert_eq!(network(0x11143, "10.0.0.5", 24).place(), home().place(), "promiscuous");
     }

@@ -21,7 +21,7 @@ pub use resolv_conf::{ResolvConf, read_resolv_conf};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::path::CachePath;
+use crate::path::PathId;
 use lines::for_each_line;
 
 /// What the host's own files hold, read once at the start: the search begins with it at once, even
@@ -43,8 +43,8 @@ pub struct Known {
 pub struct Previous {
     /// Its address and port.
     pub remote: SocketAddr,
-    /// Its path, unless that is the configured one.
-    pub path: Option<CachePath>,
+    /// Its path.
+    pub path: PathId,
     /// Whether it wants to be called by its name.
     pub by_name: bool,
 }
@@ -78,13 +78,13 @@ pub fn parse_scoped(text: &str, index_of: IndexOf) -> Option<(IpAddr, u32)> {
 }
 
 /// The address in the file that an earlier run wrote, if it is there and holds one; the file does not
-/// say which `port` it was.
+/// say which `port` it was, nor which path.
 #[must_use]
 pub fn read_previous(path: &str, port: u16) -> Option<Previous> {
     let mut previous = None;
     for_each_line(path, &mut |line| previous = previous.or_else(|| parse_host(line))).ok()?;
     let remote = SocketAddr::new(previous?, port);
-    Some(Previous { remote, path: None, by_name: false })
+    Some(Previous { remote, path: PathId::CONFIGURED, by_name: false })
 }
 
 #[cfg(test)]

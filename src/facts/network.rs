@@ -51,8 +51,8 @@ pub struct Network {
     pub neighbours: Vec<Neighbour>,
     /// The DNS servers that resolv.conf names.
     pub nameservers: Vec<SocketAddr>,
-    /// The search domains that it names.
-    pub search_domains: Vec<String>,
+    /// The search domains that it names, separated by spaces.
+    pub search_domains: String,
 }
 
 /// A host on one of our own LANs.

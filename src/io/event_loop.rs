@@ -113,7 +113,6 @@ impl<'a> EventLoop<'a> {
                 }
                 Err(outcome) => {
                     self.log.clear_progress();
-                    self.timeline.take_paths(search.paths());
                     return (outcome, StillOpen { _packet_socket: self.sockets.packet });
                 }
             }

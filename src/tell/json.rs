@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::elapsed::Elapsed;
 use crate::model::Outcome;
 use crate::output::Files;
+use crate::path::Paths;
 
 /// One JSON object (RFC 8259).
 #[must_use]
@@ -17,6 +18,7 @@ pub fn render(
     outcome: Outcome,
     config: &Config,
     files: &Files,
+    paths: &Paths,
 ) -> String {
     let mut json = String::from("{\"outcome\":");
     push_string(&mut json, word(outcome));
@@ -38,7 +40,7 @@ pub fn render(
     for (index, (at, note)) in timeline.entries.iter().enumerate() {
         json += if index == 0 { "" } else { "," };
         let _ = write!(json, "{{\"milliseconds\":{},\"event\":", milliseconds(*at));
-        push_string(&mut json, &describe(*note, &timeline.paths));
+        push_string(&mut json, &describe(*note, paths));
         json += "}";
     }
     json += "]}\n";

@@ -15,8 +15,6 @@ const TIMELINE_MAX: usize = 1024;
 pub struct Timeline {
     /// In the order in which it happened.
     pub(super) entries: Vec<(Elapsed, Note)>,
-    /// The paths of the candidates in it.
-    pub(super) paths: Paths,
 }
 
 impl Timeline {
@@ -27,19 +25,11 @@ impl Timeline {
         }
     }
 
-    /// Keeps the paths of the candidates.
-    pub fn take_paths(&mut self, paths: &Paths) {
-        self.paths = paths.clone();
-    }
-
     /// One line for each entry, and one for the end.
     #[must_use]
-    pub fn render_text(&self, ended: Elapsed, outcome: Outcome) -> Vec<String> {
-        let mut lines: Vec<_> = self
-            .entries
-            .iter()
-            .map(|(at, note)| line(*at, &describe(*note, &self.paths)))
-            .collect();
+    pub fn render_text(&self, ended: Elapsed, outcome: Outcome, paths: &Paths) -> Vec<String> {
+        let mut lines: Vec<_> =
+            self.entries.iter().map(|(at, note)| line(*at, &describe(*note, paths))).collect();
         lines.push(line(ended, &summarise(outcome, ended)));
         lines
     }
@@ -52,8 +42,9 @@ impl Timeline {
         outcome: Outcome,
         config: &Config,
         files: &Files,
+        paths: &Paths,
     ) -> String {
-        super::json::render(self, ended, outcome, config, files)
+        super::json::render(self, ended, outcome, config, files, paths)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
 use crate::model::{Candidate, Flaw, Note, Origin, Outcome, Probe, Verdict};
 use crate::output::WriteError;
-use crate::path::Paths;
+use crate::path::{PathId, Paths};
 
 /// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,11 +207,15 @@ fn about(candidate: Candidate, paths: &Paths, text: &str) -> String {
 
 /// Where a candidate is: address and port, and the path if it is not the configured one.
 fn place(candidate: Candidate, paths: &Paths) -> String {
-    let mut place = candidate.remote.to_string();
-    if let Some(path) = paths.given(candidate.path) {
-        place += if path.as_str().is_empty() { "/" } else { path.as_str() };
-    }
-    place
+    let path = if candidate.path == PathId::CONFIGURED {
+        ""
+    } else {
+        match paths.text(candidate.path) {
+            "" => "/",
+            path => path,
+        }
+    };
+    format!("{}{path}", candidate.remote)
 }
 
 /// What is wrong with a candidate, in words with the remedy.

@@ -23,7 +23,7 @@ use cache_resolver::elapsed::Elapsed;
 use cache_resolver::facts::{Known, Override, Previous};
 use cache_resolver::interface::{Failure, Input, MdnsDatagram, Output};
 use cache_resolver::model::{Found, Note, Origin, Outcome};
-use cache_resolver::path::CachePath;
+use cache_resolver::path::{PathId, Paths};
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
 use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
@@ -73,7 +73,8 @@ fn add_method(world: &mut World, origin: Origin, does: Does) {
     world.hosts.push((remote, host, if at_home { delay } else { millis(1) }));
     match origin {
         Origin::Previous => {
-            world.known.previous = Some(Previous { remote, path: None, by_name: false });
+            world.known.previous =
+                Some(Previous { remote, path: PathId::CONFIGURED, by_name: false });
         }
         Origin::Hosts => world.known.hosts = vec![address],
         Origin::Dns => {
@@ -318,16 +319,16 @@ fn the_network_may_come_late_or_never() {
 #[test]
 fn the_previous_cache_is_asked_where_it_was() {
     let remote: SocketAddr = "10.0.0.141:5000".parse().unwrap();
-    let path = CachePath::parse(b"/").unwrap();
     let mut world = World::new(4);
+    let path = world.paths.add(b"/").unwrap();
     world.options = "--methods previous";
     world.hosts.push((remote, Host::Cache, millis(1)));
-    world.paths.push((remote, ""));
-    world.known.previous = Some(Previous { remote, path: Some(path), by_name: false });
+    world.places.push((remote, ""));
+    world.known.previous = Some(Previous { remote, path, by_name: false });
     let end = run(&mut world, "its own path");
-    let is_there = |found: Found| (found.remote, found.path) == (remote, Some(path));
+    let is_there = |found: Found| (found.remote, found.path) == (remote, path);
     assert!(matches!(end.outcome, Outcome::Found(found) if is_there(found)), "{end:?}");
-    world.known.previous = Some(Previous { remote, path: None, by_name: false });
+    world.known.previous = Some(Previous { remote, path: PathId::CONFIGURED, by_name: false });
     assert_eq!(run(&mut world, "another path").outcome, Outcome::NotFound);
 }
 
@@ -801,7 +802,7 @@ fn a_stall_is_not_made_up_for() {
 #[test]
 fn who_is_asked_again_is_near_in_this_network() {
     let config = world::config("10", "--methods mdns,gateway");
-    let mut search = Search::new(&config, config.methods, &Known::default(), 1);
+    let mut search = Search::new(&config, config.methods, &Known::default(), Paths::default(), 1);
     let network = |own: [u8; 4], gateway: &str| {
         let mut world = World::new(1);
         world.links[0].0 = own.into();
@@ -844,7 +845,7 @@ fn who_is_asked_again_is_near_in_this_network() {
 #[test]
 fn a_network_that_never_rests_is_not_asked_for_ever() {
     let config = world::config("10", "--methods mdns,gateway");
-    let mut search = Search::new(&config, config.methods, &Known::default(), 1);
+    let mut search = Search::new(&config, config.methods, &Known::default(), Paths::default(), 1);
     let mut asked = 0;
     for round in 0..40_u8 {
         let mut world = World::new(1);
@@ -871,7 +872,7 @@ fn a_network_that_never_rests_is_not_asked_for_ever() {
 #[test]
 fn an_address_that_was_too_far_away_is_asked_when_it_is_near() {
     let config = world::config("10", "--methods mdns");
-    let mut search = Search::new(&config, config.methods, &Known::default(), 1);
+    let mut search = Search::new(&config, config.methods, &Known::default(), Paths::default(), 1);
     let mut world = World::new(1);
     let mut opened = Vec::new();
     let mut feed = |search: &mut Search, at, input| {

@@ -11,7 +11,7 @@ use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previo
 use cache_resolver::interface::{Channel, Failure, Input, MdnsDatagram, Output};
 use cache_resolver::model::Origin;
 use cache_resolver::model::{Candidate, Note, Outcome, Verdict};
-use cache_resolver::path::CachePath;
+use cache_resolver::path::{PathId, Paths};
 use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
 use cache_resolver::wire::netlink::{Link, LinkKind};
@@ -173,7 +173,9 @@ pub struct World {
     /// Address, behaviour, and the time for a packet there and back.
     pub hosts: Vec<(SocketAddr, Host, Elapsed)>,
     /// The path of the cache, where it is not `/system`.
-    pub paths: Vec<(SocketAddr, &'static str)>,
+    pub places: Vec<(SocketAddr, &'static str)>,
+    /// The paths that the search knows.
+    pub paths: Paths,
     /// Datagrams lost, in percent.
     pub loss: u64,
     /// A busy machine wakes us only at multiples of this, in microseconds.
@@ -219,7 +221,8 @@ impl World {
             guessed: Vec::new(),
             responders: Vec::new(),
             hosts: Vec::new(),
-            paths: Vec::new(),
+            places: Vec::new(),
+            paths: Paths::new("/system".to_owned()),
             loss: 0,
             granularity: 1,
             congestion: 1,
@@ -276,7 +279,8 @@ impl World {
         }
         if world.dice.percent(20) {
             let remote = world.any_address();
-            world.known.previous = Some(Previous { remote, path: None, by_name: false });
+            world.known.previous =
+                Some(Previous { remote, path: PathId::CONFIGURED, by_name: false });
         }
         if world.dice.percent(20) {
             world.known.hosts = vec![world.any_address().ip()];
@@ -401,7 +405,7 @@ impl World {
 
     /// The path of the cache at an address.
     fn path_at(&self, remote: SocketAddr) -> &'static str {
-        self.paths.iter().find(|(at, _)| *at == remote).map_or("/system", |(_, path)| path)
+        self.places.iter().find(|(at, _)| *at == remote).map_or("/system", |(_, path)| path)
     }
 
     /// Whether an honest and prompt source leads to a prompt cache through a network that loses
@@ -446,10 +450,8 @@ impl World {
 
     /// Whether somebody gives this path, which is not the configured one.
     fn may_be_asked_for(&self, path: &str) -> bool {
-        self.known
-            .previous
-            .and_then(|previous| previous.path)
-            .is_some_and(|given| given.as_str() == path)
+        let previous = self.known.previous.map(|previous| self.paths.text(previous.path));
+        previous == Some(path)
     }
 
     /// Whether the name leads to the address for Nix, too.
@@ -572,7 +574,8 @@ pub fn config(budget: &str, options: &str) -> Config {
 pub fn run(world: &mut World, context: &str) -> End {
     let config = config(world.budget, world.options);
     world.known.nameservers = world.servers.iter().map(|(server, ..)| *server).collect();
-    let mut search = Search::new(&config, config.methods, &world.known, world.dice.0);
+    let mut search =
+        Search::new(&config, config.methods, &world.known, world.paths.clone(), world.dice.0);
     let mut run = Run {
         world,
         now: Elapsed::START,
@@ -1045,7 +1048,7 @@ impl Run<'_> {
             let (host, _) = self.world.host_at(found.remote).expect("a winner that is not there");
             let is_right = match host {
                 Host::Cache | Host::OpensAt(_) => {
-                    let path = found.path.as_ref().map_or("/system", CachePath::as_str);
+                    let path = self.world.paths.text(found.path);
                     !found.by_name && path == self.world.path_at(found.remote)
                 }
                 Host::WantsName => found.by_name && self.world.name_gives(found.remote.ip()),
