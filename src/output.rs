@@ -1,7 +1,7 @@
 //! The files that Nix and other programs read: rendered purely, replaced atomically.
 
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::time::Duration;
@@ -25,7 +25,7 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 /// removes all of them, too, only has us go on without.
 const LOCK_FILES_MAX: u32 = 1000;
 /// Bytes read of a decision that stands.
-const DECISION_MAX: u64 = 64 * 1024;
+const DECISION_MAX: usize = 64 * 1024;
 
 /// nix.conf lines that keep a cache which dies, hangs or is left behind from stalling Nix.
 ///
@@ -181,10 +181,10 @@ pub fn replace(
     }
     let path = address_path(directory, short_name);
     let address = match &files.address {
-        Some(address) => replace_file(&path, address, is_locked),
+        Some(address) => replace_file(directory, &path, address, is_locked),
         None => remove_file(&path),
     };
-    replace_file(&nix_conf, &files.nix_conf, is_locked)
+    replace_file(directory, &nix_conf, &files.nix_conf, is_locked)
         .map_err(|error| WriteError { path: nix_conf, error })?;
     address.map_err(|error| WriteError { path, error })
 }
@@ -195,7 +195,12 @@ pub fn read_decision(directory: &str) -> Option<String> {
     let path = nix_conf_path(directory);
     fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
     // Whatever is in it, it stands.
-    Some(read_file(&path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
+    Some(
+        sys::read(&path, DECISION_MAX)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .unwrap_or_default(),
+    )
 }
 
 /// Makes the directory and those above it.
@@ -310,12 +315,12 @@ fn remove_file(path: &str) -> io::Result<()> {
 
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
 /// boot after a power cut. A symbolic link in its place is replaced, not followed.
-fn replace_file(path: &str, content: &str, is_locked: bool) -> io::Result<()> {
+fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> io::Result<()> {
     if is_locked {
         // What a run that died has left.
         let _ = fs::remove_file([path, ".new"].concat());
     }
-    if is_right(path, content) {
+    if is_right(directory, path, content) {
         return Ok(());
     }
     let temporary = write_temporary(path, content, is_locked)?;
@@ -337,21 +342,13 @@ fn add_file(path: &str, content: &str) -> io::Result<()> {
 
 /// Whether the file is there just as it should be, and nobody can change it but those who can replace
 /// it anyway: we, root, the owner of the directory.
-fn is_right(path: &str, content: &str) -> bool {
-    let directory = path.rsplit_once('/').map_or(".", |(directory, _)| directory);
+fn is_right(directory: &str, path: &str, content: &str) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| {
         metadata.is_file()
             && metadata.mode() & 0o7777 == FILE_MODE
             && metadata.len() == content.len() as u64
             && is_trusted(&metadata, directory)
-    }) && read_file(path).is_ok_and(|bytes| bytes == content.as_bytes())
-}
-
-/// The content of a file.
-fn read_file(path: &str) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    sys::open(path)?.take(DECISION_MAX).read_to_end(&mut content)?;
-    Ok(content)
+    }) && sys::read(path, DECISION_MAX).is_ok_and(|bytes| bytes == content.as_bytes())
 }
 
 /// Writes a new file beside the one at `path` and brings it to the disk: its own path.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::{Interface, Network};
 use super::prefix::Prefix;
-use crate::address::{is_approachable, with_port};
+use crate::address::is_approachable;
 use crate::wire::dns::DNS_PORT;
 use crate::wire::netlink::{Hop, Link, LinkKind};
 
@@ -83,8 +83,12 @@ impl Network {
     /// far away, does not.
     #[must_use]
     pub fn guessed_nameservers(&self) -> Vec<SocketAddr> {
-        let gateways = self.gateways.iter().map(|gateway| with_port(*gateway, DNS_PORT));
-        gateways.filter(|server| !self.nameservers.contains(server)).collect()
+        let mut servers = self.gateways.clone();
+        for server in &mut servers {
+            server.set_port(DNS_PORT);
+        }
+        servers.retain(|server| !self.nameservers.contains(server));
+        servers
     }
 
     /// The part of the network that a move to another place changes, and that hosts which come and

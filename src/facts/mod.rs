@@ -52,6 +52,11 @@ pub struct Previous {
 /// Looks up an interface's index by its name.
 pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
+/// A number in digits only: no sign.
+fn parse_digits(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 /// The address of a host that one can connect to, an IPv4 one in IPv6 clothes (RFC 4291 §2.5.5.2) as
 /// what it is.
 fn parse_host(text: &str) -> Option<IpAddr> {

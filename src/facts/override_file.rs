@@ -1,14 +1,14 @@
 //! The user's own word on where the cache is.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-use super::parse_host;
+use super::{parse_digits, parse_host};
 use crate::address::needs_zone;
 use crate::sys;
 
 /// Bytes of an override; the longest sensible one has about sixty.
-const OVERRIDE_MAX: u64 = 4096;
+const OVERRIDE_MAX: usize = 4096;
 
 /// An order that takes the place of all discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +79,8 @@ pub fn read_override(
 
 /// Reads the order at one place, if there is one; or what is wrong with it.
 fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>, OverrideFlaw> {
-    let mut content = Vec::new();
-    match sys::open(place).and_then(|file| file.take(OVERRIDE_MAX).read_to_end(&mut content)) {
-        Ok(_) => {}
+    let content = match sys::read(place, OVERRIDE_MAX) {
+        Ok(content) => content,
         Err(error) => {
             return match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
@@ -91,7 +90,7 @@ fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>
                 _ => Err(OverrideFlaw::Unreadable(error)),
             };
         }
-    }
+    };
     let order = if place == COMMAND_LINE { parameter(&content) } else { Some(&*content) };
     match order {
         None => Ok(None),
@@ -151,8 +150,7 @@ fn parse_override(content: &[u8], port: u16) -> Option<Override> {
 
 /// A port one can connect to, in digits only.
 fn parse_port(text: &str) -> Option<u16> {
-    let port = text.parse().ok().filter(|port| *port != 0)?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
+    parse_digits(text)?.try_into().ok().filter(|port| *port != 0)
 }
 
 #[cfg(test)]

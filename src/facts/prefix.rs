@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::parse_digits;
+
 /// A network of private addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
@@ -38,8 +40,7 @@ impl Prefix {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
-        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
-        Self::new(address.parse().ok()?, length.parse().ok().filter(|_| digits)?)
+        Self::new(address.parse().ok()?, parse_digits(length)?.try_into().ok()?)
     }
 
     /// The private network of `address`.

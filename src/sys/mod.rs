@@ -9,7 +9,7 @@ pub use allocator::Allocator;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
@@ -75,6 +75,25 @@ pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
 pub fn open(path: &str) -> io::Result<File> {
     let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Reads a regular file, `max` bytes of it at most.
+///
+/// # Errors
+/// Whatever [`open`] and read(2) give.
+pub fn read(path: &str, max: usize) -> io::Result<Vec<u8>> {
+    let mut file = open(path)?;
+    let mut content = Vec::new();
+    let mut piece = [0; 4096];
+    while content.len() < max {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        content.extend_from_slice(piece.get(..count).unwrap_or_default());
+    }
+    content.truncate(max);
+    Ok(content)
 }
 
 /// Opens what is there to lock it, whatever it is, unless it is a symbolic link.
@@ -405,4 +424,23 @@ pub fn let_all_read() {
 pub fn effective_user() -> u32 {
     // SAFETY: the call cannot fail and touches no memory.
     unsafe { libc::geteuid() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let path = path.to_str().unwrap();
+        let content: Vec<u8> = (0..10_000_u32).map(|number| number as u8).collect();
+        std::fs::write(path, &content).unwrap();
+        for max in [0, 1, 4096, 5000, 10_000, 20_000] {
+            assert_eq!(read(path, max).unwrap(), content[..max.min(content.len())], "{max}");
+        }
+        let error = read(directory.path().to_str().unwrap(), 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "a directory");
+    }
 }

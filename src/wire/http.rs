@@ -186,11 +186,14 @@ fn parse_chunks(mut rest: &[u8], closed: bool) -> Result<Option<Vec<u8>>, Malfor
 
 /// A number of digits only: no sign, no space, at least one.
 fn parse_number(digits: &[u8], radix: u32) -> Result<usize, Malformed> {
-    if digits.is_empty() || !digits.iter().all(|digit| char::from(*digit).is_digit(radix)) {
+    if digits.is_empty() {
         return Err(Malformed);
     }
-    let digits = str::from_utf8(digits).map_err(|_| Malformed)?;
-    usize::from_str_radix(digits, radix).map_err(|_| Malformed)
+    let number = digits.iter().try_fold(0_usize, |number, digit| {
+        let digit = char::from(*digit).to_digit(radix)?;
+        number.checked_mul(radix as usize)?.checked_add(digit as usize)
+    });
+    number.ok_or(Malformed)
 }
 
 #[cfg(test)]
@@ -245,6 +248,8 @@ mod tests {
             format!("{head}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
             format!("{head}Content-Length: +1\r\n\r\nx"),
             format!("{head}Content-Length: 99999999999999999999\r\n\r\nx"),
+            format!("{head}Content-Length: 18446744073709551617\r\n\r\nx"), // 2^64 + 1
+            format!("{head}Content-Length:\r\n\r\nx"),
             format!("{head}Content-Length: {}\r\n\r\nx", BODY_MAX + 1),
             format!("{head}Transfer-Encoding: gzip\r\n\r\nx"),
             format!("{head}Transfer-Encoding: chunked\r\n\r\nffff\r\n"),

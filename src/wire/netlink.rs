@@ -26,6 +26,19 @@ const ADDRESS_UNUSABLE: u32 = 0x48;
 /// Neighbour states `NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT`: it has an
 /// Ethernet address.
 const NEIGHBOUR_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
+/// What the drivers of [`LinkKind::Derived`] call themselves.
+const DERIVED: [&[u8]; 10] = [
+    b"bond",
+    b"team",
+    b"vlan",
+    b"macvlan",
+    b"macvtap",
+    b"ipvlan",
+    b"macsec",
+    b"dsa",
+    b"openvswitch",
+    b"batadv",
+];
 /// `AF_INET`.
 const FAMILY_V4: u8 = 2;
 /// `AF_INET6`.
@@ -269,8 +282,7 @@ fn parse_link_kind(name: &[u8]) -> LinkKind {
     match name.strip_suffix(b"\0").unwrap_or(name) {
         b"veth" => LinkKind::Veth,
         b"bridge" => LinkKind::Bridge,
-        b"bond" | b"team" | b"vlan" | b"macvlan" | b"macvtap" | b"ipvlan" | b"macsec" | b"dsa"
-        | b"openvswitch" | b"batadv" => LinkKind::Derived,
+        name if DERIVED.contains(&name) => LinkKind::Derived,
         _ => LinkKind::Other,
     }
 }
