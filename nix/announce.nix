@@ -132,7 +132,7 @@ in
           <service>
             <type>_nix-cache._tcp</type>
             <port>${toString cfg.port}</port>
-            <txt-record>path=${lib.escapeXML cfg.path}</txt-record>
+            <txt-record>path=${cfg.path}</txt-record>
           </service>
         </service-group>
       '';

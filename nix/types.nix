@@ -47,13 +47,16 @@ in
     description = "private IPv4 network (ADDRESS/LENGTH within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)";
   };
 
-  # As the program takes one from the network.
+  # As the program takes one from the network (src/path.rs).
   announcedPath =
     types.addCheck types.str (
-      path: lib.stringLength path <= 64 && matches "/[!$%&()*+,./0-9:;=@A-Z^_a-z{|}~-]*" path
+      path:
+      lib.stringLength path <= 64
+      && matches "/|(/[A-Za-z0-9._~-]+)+/?" path
+      && !matches "(.*/)?[.][.]?(/.*)?" path
     )
     // {
-      description = "path of at most 64 bytes that begins with a slash, without what a URL would have to escape";
+      description = "absolute path of at most 64 letters, digits, and -._~ between slashes, without . and ..";
     };
 
   # Whether Nix takes it for a substituter, as `check_store` in src/cli.rs has it. What it does not know Nix
