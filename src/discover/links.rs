@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
-use crate::address::Family;
+use crate::address::{Family, is_link_local};
 use crate::elapsed::{Elapsed, earliest};
 use crate::facts::Network;
-use crate::interface::{Effects, Output};
+use crate::interface::{Effects, MdnsDatagram, Output};
 use crate::model::Note;
+use crate::wire::dns::MDNS_PORT;
 
 /// When the question goes out again, counted from the first time on that link: a record is not
 /// multicast twice within a second (RFC 6762 §6).
@@ -157,4 +158,12 @@ impl Link {
     fn silent_at(&self, now: Elapsed) -> Option<Elapsed> {
         (now < self.silent_at).then_some(self.silent_at)
     }
+}
+
+/// Whether what came from port 5353 may be believed to come from a link of ours (RFC 6762 §11):
+/// multicast did, anything else must say so.
+pub fn is_from_link(datagram: &MdnsDatagram, network: &Network) -> bool {
+    let source = datagram.source;
+    source.port() == MDNS_PORT
+        && (datagram.multicast || is_link_local(source.ip()) || network.is_on_link(source.ip()))
 }

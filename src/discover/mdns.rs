@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::Random;
-use crate::address::{is_link_local, with_port, with_scope};
+use crate::address::{with_port, with_scope};
 use crate::facts::{Neighbour, Network};
 use crate::interface::{Effects, MdnsDatagram, Output};
 use crate::model::{Candidate, Origin};
@@ -55,20 +55,13 @@ impl Mdns {
         }
     }
 
-    /// Takes what came from port 5353.
-    pub fn handle(&mut self, datagram: &MdnsDatagram, network: &Network, effects: &mut Effects) {
-        let source = datagram.source;
-        // RFC 6762 §11: multicast came from this link; anything else must say it is of it.
-        let is_local =
-            datagram.multicast || is_link_local(source.ip()) || network.is_on_link(source.ip());
-        if source.port() != MDNS_PORT || !is_local {
-            return;
-        }
+    /// Takes what came from a link of ours.
+    pub fn handle(&self, datagram: &MdnsDatagram, effects: &mut Effects) {
         let id = (!datagram.multicast).then_some(self.id);
         let addresses = parse_multicast(datagram.payload, &self.name, id).unwrap_or_default();
         effects.candidates.extend(addresses.iter().map(|address| {
             let remote = with_scope(SocketAddr::new(*address, self.port), datagram.interface);
-            Candidate::heard(Origin::Mdns, remote, source.ip())
+            Candidate::heard(Origin::Mdns, remote, datagram.source.ip())
         }));
     }
 }

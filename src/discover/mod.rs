@@ -29,7 +29,7 @@ use crate::interface::{Channel, Effects, Input, Output};
 use crate::model::{Candidate, Methods, Note, Origin, Probe};
 use crate::wire::dns::Reply;
 use dns::Dns;
-use links::Links;
+use links::{Links, is_from_link};
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
@@ -139,7 +139,9 @@ impl Discovery {
                     self.dns.handle(subject, &Reply::Nothing, effects);
                 }
             }
-            Input::Mdns(datagram) => self.mdns.handle(&datagram, network, effects),
+            Input::Mdns(datagram) if is_from_link(&datagram, network) => {
+                self.mdns.handle(&datagram, effects);
+            }
             Input::PacketSocket(is_open) => {
                 self.packet_socket = Some(is_open);
                 if is_open {
