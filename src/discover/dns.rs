@@ -36,10 +36,12 @@ impl Dns {
     ) {
         for server in servers {
             let (name, kind) = (self.name.clone(), RecordType::A);
-            let subject = Subject { asker: Origin::Dns, server: *server, is_guess, name, kind };
-            if resolver.ask(now, &subject, [RecordType::A, RecordType::Aaaa], effects) {
+            let mut subject = Subject { asker: Origin::Dns, server: *server, is_guess, name, kind };
+            if resolver.ask(now, &subject, effects) {
                 effects.note(Note::AskedServer(*server));
             }
+            subject.kind = RecordType::Aaaa;
+            resolver.ask(now, &subject, effects);
         }
     }
 

@@ -96,15 +96,8 @@ impl Resolver {
         Self { random, questions: Vec::new(), begun_at: None, next_channel: 0 }
     }
 
-    /// Asks for a name and two types, unless that was asked before; anew where the server could not be
-    /// reached. True where it is new.
-    pub fn ask(
-        &mut self,
-        now: Elapsed,
-        subject: &Subject,
-        kinds: [RecordType; 2],
-        effects: &mut Effects,
-    ) -> bool {
+    /// Asks what was not asked before; anew where the server could not be reached. True where it is new.
+    pub fn ask(&mut self, now: Elapsed, subject: &Subject, effects: &mut Effects) -> bool {
         let (mut is_known, mut count) = (false, 0);
         for question in self.questions.iter_mut().filter(|asked| asked.is_of(subject.asker)) {
             count += 1;
@@ -121,11 +114,9 @@ impl Resolver {
                 }
             }
         }
-        let is_new = !is_known && count + kinds.len() <= QUESTIONS_MAX;
+        let is_new = !is_known && count < QUESTIONS_MAX;
         if is_new {
-            for kind in kinds {
-                self.questions.push(Question::new(Subject { kind, ..subject.clone() }, now));
-            }
+            self.questions.push(Question::new(subject.clone(), now));
         }
         // A forwarder that has nobody to ask is asked again in its own time.
         self.begin(now, effects, &|question| {
@@ -314,10 +305,12 @@ impl Question {
         self.subject.asker == asker
     }
 
-    /// Whether it is the same question but for the type.
+    /// Whether it is the same question.
     fn is_about(&self, other: &Subject) -> bool {
-        let Subject { asker, server, name, .. } = &self.subject;
-        *asker == other.asker && *server == other.server && *name == other.name
+        let Subject { asker, server, name, kind, .. } = &self.subject;
+        (*asker, *kind) == (other.asker, other.kind)
+            && *server == other.server
+            && *name == other.name
     }
 
     /// The message.
