@@ -10,6 +10,7 @@ pub mod dns;
 pub mod http;
 pub mod icmp;
 pub mod ip;
+mod name;
 pub mod netlink;
 
 /// The input does not follow its protocol; the packet is dropped and the search goes on.
