@@ -27,7 +27,9 @@ Usage: cache-resolver [OPTIONS]
                     or $XDG_RUNTIME_DIR/cache-resolver]
   --override FILE   [/etc/cache-resolver/<first label>-override]
   --budget SECONDS  hard limit for the whole run, 0.1-60  [10]
-  --methods LIST    of previous,hosts,dns,mdns,gateway,neighbours,ping,sweep [all]
+  --methods LIST    of previous,hosts,dns,mdns,announced,gateway,neighbours,ping,sweep
+                    [all; announced only with --browse]
+  --browse          also use a cache that announces itself (DNS-SD), whatever its name
   --sweep CIDR      sweep this as well (private ranges only); repeatable
   --sweep-rate N    probes a second                       [128]
   --sweep-limit N   addresses at most                     [1022]
@@ -119,6 +121,7 @@ pub fn parse(
         verbosity: Verbosity::Normal,
     };
     let mut has_said_how = false;
+    let mut browses = false;
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(refuse_argument)? {
         let option = match argument {
@@ -137,6 +140,7 @@ pub fn parse(
             "explain" => {}
             "json" => config.report = Report::Json,
             "watch" => config.watch = true,
+            "browse" => browses = true,
             _ if VALUED.contains(&option.as_str()) => {
                 let value = parser.value().map_err(refuse_argument)?;
                 let value = value.into_string().map_err(|_| format!("--{option}: not UTF-8"))?;
@@ -152,6 +156,11 @@ pub fn parse(
     }
     if config.override_file.is_empty() {
         config.override_file = format!("/etc/cache-resolver/{}-override", config.host.short_name());
+    }
+    if browses {
+        config.methods = config.methods.with(Origin::Announced);
+    } else if config.methods.contains(Origin::Announced) {
+        return Err("--methods 'announced': only with --browse".to_owned());
     }
     // A laptop must not sweep every network that it visits, unless its user says so.
     config.later_methods = if has_said_how {
@@ -459,6 +468,7 @@ mod tests {
             ("--setting connect-timeout=5s", "would fail"),
             ("--setting fallback=maybe", "would fail"),
             ("--methods dns,nis", "--methods 'nis'"),
+            ("--methods dns,announced", "--methods 'announced': only with --browse"),
             ("--sweep 8.8.8.0/24", "--sweep '8.8.8.0/24'"),
             ("--sweep 100.64.0.0/10", "--sweep '100.64.0.0/10'"),
             ("--sweep-rate 0", "--sweep-rate '0'"),
@@ -513,6 +523,26 @@ mod tests {
             let message = parse_words(&["--upstream ", store].concat()).unwrap_err();
             assert!(message.contains(store) && message.contains(remedy), "{message}");
         }
+    }
+
+    #[test]
+    fn announced_only_for_who_browses() {
+        let methods = |words| parse_words(words).unwrap().methods;
+        let (all, announced) = (Methods::all(), Methods::NONE.with(Origin::Announced));
+        assert!(!all.contains(Origin::Announced));
+        for (words, expected) in [
+            ("", all),
+            ("--methods all", all),
+            ("--browse", all.with(Origin::Announced)),
+            ("--methods announced --browse", announced),
+            ("--browse --methods announced", announced),
+            ("--browse --methods dns", announced.with(Origin::Dns)),
+            ("--browse --methods announced,all", all.with(Origin::Announced)),
+        ] {
+            assert_eq!(methods(words), expected, "{words}");
+        }
+        let later = parse_words("--browse --watch").unwrap().later_methods;
+        assert!(later.contains(Origin::Announced) && later.named().contains(Origin::Announced));
     }
 
     #[test]

@@ -12,13 +12,13 @@
 //!        │ Input, Elapsed ▼      ▲ Output
 //!       search      (pure: budget, ranking, choice)
 //!        ├─▶ surroundings   (the network over the time of the search)
-//!        ├─▶ discover: Discovery {known dns mdns nearby ping sweep} ──Candidate──▶ frontier
+//!        ├─▶ discover: Discovery {known dns mdns announced nearby ping sweep} ─▶ frontier
 //!        │             over {resolver links random}                                  │
 //!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
 //!       all of it: interface ─▶ model
 //!                  ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
-//!                  ─▶ wire {dns http cache_info arp icmp ip netlink}
+//!                  ─▶ wire {dns name service http cache_info arp icmp ip netlink}
 //!                  ─▶ address, path, elapsed, sys {allocator}
 //! ```
 //!

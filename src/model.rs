@@ -20,6 +20,8 @@ pub enum Origin {
     Dns,
     /// Multicast DNS.
     Mdns,
+    /// An announcement of a service.
+    Announced,
     /// A default gateway.
     Gateway,
     /// The kernel's table of neighbours.
@@ -32,11 +34,12 @@ pub enum Origin {
 
 impl Origin {
     /// The methods that `--methods` chooses from, in the order of trust.
-    pub const METHODS: [Self; 8] = [
+    pub const METHODS: [Self; 9] = [
         Self::Previous,
         Self::Hosts,
         Self::Dns,
         Self::Mdns,
+        Self::Announced,
         Self::Gateway,
         Self::Neighbours,
         Self::Ping,
@@ -52,6 +55,7 @@ impl Origin {
             Self::Hosts => "hosts",
             Self::Dns => "dns",
             Self::Mdns => "mdns",
+            Self::Announced => "announced",
             Self::Gateway => "gateway",
             Self::Neighbours => "neighbours",
             Self::Ping => "ping",
@@ -73,7 +77,7 @@ impl Origin {
     pub const fn reach(self) -> Reach {
         match self {
             Self::Override | Self::Previous | Self::Hosts | Self::Sweep => Reach::Anywhere,
-            Self::Dns | Self::Mdns => Reach::Private,
+            Self::Dns | Self::Mdns | Self::Announced => Reach::Private,
             Self::Gateway | Self::Neighbours | Self::Ping => Reach::OnLan,
         }
     }
@@ -81,7 +85,7 @@ impl Origin {
     /// Whether the address came from another machine, which may lie about it.
     #[must_use]
     pub const fn is_hearsay(self) -> bool {
-        matches!(self, Self::Dns | Self::Mdns)
+        matches!(self, Self::Dns | Self::Mdns | Self::Announced)
     }
 }
 
@@ -104,10 +108,11 @@ impl Methods {
     /// No method.
     pub const NONE: Self = Self(0);
 
-    /// Every method there is.
+    /// Every method but the one that must be asked for, since it asks for more than the cache that is
+    /// configured.
     #[must_use]
     pub fn all() -> Self {
-        Origin::METHODS.into_iter().fold(Self::NONE, Self::with)
+        Origin::METHODS.into_iter().fold(Self::NONE, Self::with).without(Origin::Announced)
     }
 
     /// This set and one more.
@@ -122,10 +127,10 @@ impl Methods {
         Self(self.0 & !(1 << method as u16))
     }
 
-    /// Those of the set that know the cache by its name.
+    /// Those of the set that know the cache by its name, or by what it is.
     #[must_use]
     pub fn named(self) -> Self {
-        let is_here = |method: &Origin| method.is_named() && self.contains(*method);
+        let is_here = |method: &Origin| *method <= Origin::Announced && self.contains(*method);
         Origin::METHODS.into_iter().filter(is_here).fold(Self::NONE, Self::with)
     }
 
@@ -279,6 +284,8 @@ pub enum Note {
     OnlyLinkLocal(Candidate),
     /// A candidate has been judged.
     Judged(Candidate, Verdict),
+    /// This machine announces a service that is not used, and why.
+    Unusable(IpAddr, Unusable),
     /// The server refused its address; it is asked again by its name.
     AskedByName(SocketAddr),
     /// A method has nothing more to say.
@@ -303,6 +310,17 @@ pub enum Note {
     Chosen(Origin),
     /// The time is up.
     BudgetSpent,
+}
+
+/// Why an announced service is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is a web server that does not say that it is a cache.
+    NoCache,
+    /// Its path is not a plain one, or there are too many.
+    Path,
+    /// It has no host or no port.
+    Nowhere,
 }
 
 /// How an address is asked whether somebody is there.

@@ -9,13 +9,15 @@
 mod support;
 
 use cache_resolver::wire::dns::{
-    Name, RecordType, Reply, compose_question, parse_datagram, parse_multicast, parse_reply,
+    Medium, Name, RecordType, Reply, compose_question, compose_questions, parse_datagram,
+    parse_multicast, parse_reply,
 };
+use cache_resolver::wire::service::{Fact, Place, for_each_fact, value_of};
 use cache_resolver::wire::{Malformed, arp, cache_info, http, icmp, ip, netlink};
 use proptest::prelude::*;
 use support::{
     ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, message,
-    name, reply,
+    name, questions, reply, service,
 };
 
 /// The name that is asked for.
@@ -260,6 +262,112 @@ fn names_behind_pointers_have_their_limits() {
     assert_eq!(parse(&reply(&query(), ANSWER, &records)), Err(Malformed));
 }
 
+/// What an answer says of services, a line each.
+fn facts(packet: &[u8], medium: Medium) -> Result<Vec<String>, Malformed> {
+    let mut lines = Vec::new();
+    for_each_fact(packet, medium, &mut |_, fact| {
+        lines.push(match fact {
+            Fact::Instance(instance) => format!("instance {instance:?}"),
+            Fact::Place(Place { rank, port, target }) => format!("{rank:x} {port} {target:?}"),
+            Fact::Text(text) => format!("text {}", text.escape_ascii()),
+            Fact::Address(address) => address.to_string(),
+        });
+    })?;
+    Ok(lines)
+}
+
+/// An instance as avahi and people call them, with the bytes that a label may hold.
+fn instance() -> Vec<u8> {
+    b"\x18Nix\\ Cache v1.0 on h\xc3\xafve".to_vec()
+}
+
+#[test]
+fn services_are_understood() {
+    let kind = name("_nix-cache._tcp.local");
+    let owner = [&instance()[..], &kind].concat();
+    let host = name("HIVE.local");
+    let records = [service::pointer(&kind, &owner)];
+    let additionals = [
+        service::place(&owner, 1, 2, 5000, &host),
+        service::text(&owner, &[b"path=/nix".to_vec(), vec![]]),
+        address(&host, [10, 0, 8, 141].into()),
+        alias(&host, &host),
+        Record { ttl: 0, ..service::place(&owner, 0, 0, 1, &host) },
+        Record { class: 3, ..service::place(&owner, 0, 0, 2, &host) },
+    ];
+    let authorities = [service::place(&owner, 0, 0, 3, &host)];
+    let packet = message(7, MULTICAST, &[], [&records, &authorities, &additionals]);
+    let mut owners = Vec::new();
+    for_each_fact(&packet, Medium::Multicast(None), &mut |owner, _| owners.push(owner.clone()))
+        .unwrap();
+    assert!(owners[1].is_child_of(&name("_nix-cache._tcp.local")), "a label holds dots and spaces");
+    assert!(
+        !owners[0].is_child_of(&name("_nix-cache._tcp.local"))
+            && owners[0].is_child_of(&name("_tcp.local"))
+    );
+    assert!(
+        !Name::from_text("a.b._nix-cache._tcp.local")
+            .unwrap()
+            .is_child_of(&name("_nix-cache._tcp.local"))
+    );
+    let lines = facts(&packet, Medium::Multicast(Some(7))).unwrap();
+    assert_eq!(lines.len(), 4, "no goodbye, no other class, no authority: {lines:?}");
+    assert!(lines[1].starts_with("1fffd 5000 "), "{lines:?}");
+    assert_eq!(lines[2..], ["text \\tpath=/nix\\x00", "10.0.8.141"]);
+    assert_eq!(facts(&packet, Medium::Multicast(Some(8))), Err(Malformed), "not our id");
+    assert_eq!(facts(&packet, Medium::Server).unwrap().len(), 5, "a server's TTL may be zero");
+    for cut in 0..packet.len() {
+        for medium in [Medium::Multicast(None), Medium::Server] {
+            assert_eq!(facts(&packet[..cut], medium), Err(Malformed), "cut at {cut}");
+        }
+    }
+}
+
+/// What avahi and others stumbled over: empty data, data that ends early or late, loops.
+#[test]
+fn services_with_broken_data_are_dropped() {
+    let kind = name("_nix-cache._tcp.local");
+    let owner = [&instance()[..], &kind].concat();
+    let place = || service::place(&owner, 0, 0, 5000, &name("hive.local"));
+    let with = |kind, data: &[u8]| Record { kind, data: data.to_vec(), ..place() };
+    let to_itself = u16::try_from(0xc000 | (12 + owner.len() + 10)).unwrap().to_be_bytes();
+    for (record, is_good) in [
+        (place(), true),
+        (with(16, &[]), true),
+        (with(16, b"\xff"), true),
+        (with(12, &[]), false),
+        (with(12, &to_itself), false),
+        (with(12, b"\x01a\0\0"), false),
+        (with(33, &[]), false),
+        (with(33, &[0; 6]), false),
+        (with(33, &[0; 7]), true),
+        (with(33, &[0; 8]), false),
+        (with(33, b"\0\0\0\0\0\x50\x40a\0"), false),
+        (with(1, &[]), false),
+        (with(28, &[0; 4]), false),
+        (with(5, &to_itself), true),
+        (with(47, &[0; 300]), true),
+    ] {
+        let packet = message(0, MULTICAST, &[], [&[record], &[], &[]]);
+        assert_eq!(facts(&packet, Medium::Multicast(None)).is_ok(), is_good, "{packet:x?}");
+    }
+    let many: Vec<_> = (0..257).map(|_| place()).collect();
+    let packet = message(0, MULTICAST, &[], [&many, &[], &[]]);
+    assert_eq!(facts(&packet, Medium::Multicast(None)), Err(Malformed), "too many");
+    let text = service::text(&owner, &vec![vec![b'x'; 255]; 36]);
+    let packet = message(0, MULTICAST, &[], [&[text], &[], &[]]);
+    assert_eq!(facts(&packet, Medium::Multicast(None)), Err(Malformed), "too long");
+}
+
+#[test]
+fn a_question_has_several_names() {
+    let names = [name("a.local"), name("_b._tcp.local")];
+    let packet = compose_questions(7, false, &[&names[0], &names[1]], &[RecordType::Ptr]);
+    let expected = [names[0].clone(), names[1].clone()].map(|name| (name, 12));
+    assert_eq!(questions(&packet), expected);
+    assert_eq!(packet[..12], [0, 7, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -278,6 +386,8 @@ proptest! {
             let _ = parse(bytes);
             let _ = parse_datagram(bytes, 0x1234, &host(), RecordType::A);
             let _ = parse_multicast(bytes, &host(), None);
+            let _ = facts(bytes, Medium::Server);
+            let _ = value_of(bytes, "path");
             let _ = http::parse_response(bytes, true);
             let _ = http::parse_response(&[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &bytes[..]].concat(), false);
             let _ = cache_info::parse(bytes);

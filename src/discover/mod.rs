@@ -7,6 +7,7 @@
 //! What several of them share is no method: [`links`], where multicast DNS is spoken, and
 //! [`resolver`], which asks DNS servers.
 
+pub mod announced;
 pub mod dns;
 pub mod known;
 mod links;
@@ -28,12 +29,13 @@ use crate::facts::{Known, Network};
 use crate::interface::{Channel, Effects, Input, Output};
 use crate::model::{Candidate, Methods, Note, Origin, Probe};
 use crate::wire::dns::Reply;
+use announced::Announced;
 use dns::Dns;
 use links::{Links, is_from_link};
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
-use resolver::Resolver;
+use resolver::{Resolver, Subject};
 use sweep::Sweep;
 
 /// The weak methods and when each may start, counted from when the network is up: sooner if all
@@ -60,6 +62,8 @@ pub struct Discovery {
     mdns: Mdns,
     /// The links that it is spoken on.
     links: Links,
+    /// What announces itself.
+    announced: Announced,
     /// The kernel's table of neighbours.
     neighbours: Neighbours,
     /// The ping of everybody.
@@ -92,11 +96,16 @@ impl Discovery {
         if methods.contains(Origin::Mdns) {
             questions.push(mdns.question());
         }
+        let announced = Announced::new(&mut random);
+        if methods.contains(Origin::Announced) {
+            questions.push(announced.question());
+        }
         let mut discovery = Self {
             methods,
             port: config.port,
             mdns,
             links: Links::new(questions),
+            announced,
             ping: Ping::new(config.port, &mut random),
             dns: Dns::new(config.host.name.clone(), config.port),
             resolver: Resolver::new(random),
@@ -131,16 +140,22 @@ impl Discovery {
                 if let Some((subject, reply)) =
                     self.resolver.handle_received(channel, bytes, effects)
                 {
-                    self.dns.handle(subject, &reply, effects);
+                    let Self { dns, announced, .. } = self;
+                    hand_on(dns, announced, subject, &reply, effects);
+                    self.announced.ask_servers(now, &mut self.resolver, effects);
                 }
             }
             Input::Failed(Channel::Dns(channel), failure) => {
                 if let Some(subject) = self.resolver.handle_failed(channel, failure) {
-                    self.dns.handle(subject, &Reply::Nothing, effects);
+                    let Self { dns, announced, .. } = self;
+                    hand_on(dns, announced, subject, &Reply::Nothing, effects);
                 }
             }
             Input::Mdns(datagram) if is_from_link(&datagram, network) => {
                 self.mdns.handle(&datagram, effects);
+                if self.methods.contains(Origin::Announced) {
+                    self.announced.handle(&datagram, effects);
+                }
             }
             Input::PacketSocket(is_open) => {
                 self.packet_socket = Some(is_open);
@@ -160,7 +175,7 @@ impl Discovery {
     /// The network has come up, or has been up from the start.
     pub fn begin(&mut self, now: Elapsed, came_up_late: bool, effects: &mut Effects) {
         self.links.forget();
-        if came_up_late && self.methods.contains(Origin::Dns) {
+        if came_up_late {
             self.resolver.begin_anew(now, effects);
         }
     }
@@ -168,9 +183,7 @@ impl Discovery {
     /// The network has changed while it was up: who could not say anything before may say it now,
     /// within the same schedule.
     pub fn begin_again(&mut self, now: Elapsed, effects: &mut Effects) {
-        if self.methods.contains(Origin::Dns) {
-            self.resolver.begin_again(now, effects);
-        }
+        self.resolver.begin_again(now, effects);
     }
 
     /// Gives all that have begun the network as it is now.
@@ -179,6 +192,9 @@ impl Discovery {
             let Self { dns, resolver, .. } = self;
             dns.ask(now, &network.nameservers, false, resolver, effects);
             dns.ask(now, &network.guessed_nameservers(), true, resolver, effects);
+        }
+        if self.methods.contains(Origin::Announced) {
+            self.announced.ask(now, network, &mut self.resolver, effects);
         }
         self.links.ask(now, network, effects);
         for (origin, _) in SCHEDULE {
@@ -295,6 +311,9 @@ impl Discovery {
             || match origin {
                 Origin::Dns => self.resolver.is_finished(now, Origin::Dns),
                 Origin::Mdns => self.links.is_finished(now),
+                Origin::Announced => {
+                    self.links.is_finished(now) && self.resolver.is_finished(now, Origin::Announced)
+                }
                 Origin::Gateway => self.started.contains(origin),
                 Origin::Neighbours => self.neighbours.is_finished(),
                 Origin::Ping => self.ping.is_finished(now),
@@ -359,5 +378,20 @@ impl Discovery {
         if self.sweep.has_started() {
             effects.note(self.sweep.summary());
         }
+    }
+}
+
+/// Hands what a server says to the method that has asked.
+fn hand_on(
+    dns: &Dns,
+    announced: &mut Announced,
+    subject: &Subject,
+    reply: &Reply,
+    effects: &mut Effects,
+) {
+    if subject.asker == Origin::Dns {
+        dns.handle(subject, reply, effects);
+    } else {
+        announced.handle_reply(subject, reply, effects);
     }
 }

@@ -27,7 +27,8 @@ pub fn render(
         push_string(&mut json, found.origin.word());
         json += ",\"address\":";
         push_string(&mut json, files.address.as_deref().unwrap_or_default().trim_ascii_end());
-        let _ = write!(json, ",\"port\":{}", found.remote.port());
+        let _ = write!(json, ",\"port\":{},\"path\":", found.remote.port());
+        push_string(&mut json, paths.text(found.path));
     }
     let _ = write!(json, ",\"milliseconds\":{}", milliseconds(ended));
     if let Some(directory) = config.output_dir.as_ref().filter(|_| !config.dry_run) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::address::Family;
 use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
-use crate::model::{Candidate, Flaw, Note, Origin, Outcome, Probe, Verdict};
+use crate::model::{Candidate, Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
 
@@ -172,6 +172,14 @@ pub(super) fn describe(note: Note, paths: &Paths) -> String {
         }
         Note::Judged(candidate, Verdict::Cache) => about(candidate, "is a Nix cache"),
         Note::Judged(candidate, Verdict::NotACache(flaw)) => about(candidate, &describe_flaw(flaw)),
+        Note::Unusable(speaker, unusable) => {
+            let why = match unusable {
+                Unusable::NoCache => "does not say that it is a cache (TXT nix-cache=1)",
+                Unusable::Path => "has a path (TXT) that is too long, or not plain",
+                Unusable::Nowhere => "has no host or no port (SRV)",
+            };
+            format!("announced: what {speaker} announces {why}: not used")
+        }
         Note::AskedByName(remote) => format!("{remote}: asked again by name"),
         Note::Sweeps { probe, addresses } => {
             let how = match probe {

@@ -48,14 +48,20 @@ const CACHE_FLUSH: u16 = 0x8000;
 /// Type of an alias record. RFC 1035 §3.2.2.
 const TYPE_CNAME: u16 = 5;
 
-/// The two record types that hold an address.
+/// The types of record that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum RecordType {
     /// An IPv4 address, four bytes. RFC 1035 §3.4.1.
     A = 1,
+    /// Another name: that of an instance of a service. RFC 1035 §3.3.12, RFC 6763 §4.1.
+    Ptr = 12,
+    /// Strings: what is to be known of a service besides its place. RFC 1035 §3.3.14, RFC 6763 §6.
+    Txt = 16,
     /// An IPv6 address, sixteen bytes. RFC 3596 §2.2.
     Aaaa = 28,
+    /// Where a service is: rank, port and host. RFC 2782.
+    Srv = 33,
 }
 
 /// What one server says of one name and type.
@@ -63,6 +69,8 @@ pub enum RecordType {
 pub enum Reply {
     /// The addresses of the name, aliases followed.
     Addresses(Vec<IpAddr>),
+    /// A message with records of a type that holds no address.
+    Records(Vec<u8>),
     /// Nothing here: no such name, no such type, refused, or the server failed.
     Nothing,
     /// The answer did not fit; ask the same server over TCP. RFC 7766 §5.
@@ -74,16 +82,29 @@ pub enum Reply {
 /// `recursive` is for unicast DNS; a multicast question has no flags (RFC 6762 §18).
 #[must_use]
 pub fn compose_question(id: u16, recursive: bool, name: &Name, types: &[RecordType]) -> Vec<u8> {
+    compose_questions(id, recursive, &[&name.0], types)
+}
+
+/// The same for several names in wire form, each with all of `types`.
+#[must_use]
+pub fn compose_questions(
+    id: u16,
+    recursive: bool,
+    names: &[&[u8]],
+    types: &[RecordType],
+) -> Vec<u8> {
     let flags = if recursive { FLAG_RECURSION_DESIRED } else { 0 };
-    let mut packet = Vec::with_capacity(HEADER_LENGTH + types.len() * (name.0.len() + 4));
-    #[expect(clippy::cast_possible_truncation, reason = "two types at most")]
-    for field in [id, flags, types.len() as u16, 0, 0, 0] {
+    let mut packet = Vec::new();
+    #[expect(clippy::cast_possible_truncation, reason = "four names, two types at most")]
+    for field in [id, flags, (names.len() * types.len()) as u16, 0, 0, 0] {
         packet.extend_from_slice(&field.to_be_bytes());
     }
-    for kind in types {
-        packet.extend_from_slice(&name.0);
-        packet.extend_from_slice(&(*kind as u16).to_be_bytes());
-        packet.extend_from_slice(&CLASS_INTERNET.to_be_bytes());
+    for name in names {
+        for kind in types {
+            packet.extend_from_slice(name);
+            packet.extend_from_slice(&(*kind as u16).to_be_bytes());
+            packet.extend_from_slice(&CLASS_INTERNET.to_be_bytes());
+        }
     }
     packet
 }
@@ -141,6 +162,10 @@ pub fn parse_reply(
     if rcode != 0 {
         return Ok(Reply::Nothing);
     }
+    if !matches!(kind, RecordType::A | RecordType::Aaaa) {
+        let has_some = header.answers != 0;
+        return Ok(if has_some { Reply::Records(packet.to_vec()) } else { Reply::Nothing });
+    }
     let mut known = Vec::new();
     for _ in 0..header.answers {
         let record = Record::read(packet, &mut at)?;
@@ -165,36 +190,61 @@ pub fn parse_multicast(
     name: &Name,
     id: Option<u16>,
 ) -> Result<Vec<IpAddr>, Malformed> {
-    if packet.len() > MULTICAST_MAX {
-        return Err(Malformed);
-    }
+    let is_asked = |asked: &Name| id.is_none() || asked == name;
+    let mut addresses = Vec::new();
+    for_each_record(packet, Medium::Multicast(id), &is_asked, &mut |record| {
+        if record.owner == *name
+            && let Some(address) = record.address()?
+        {
+            push_address(&mut addresses, address);
+        }
+        Ok(())
+    })?;
+    Ok(addresses)
+}
+
+/// How an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// In the answer of a server that was asked, which has been found to answer its question.
+    Server,
+    /// By multicast DNS: to everybody, or to us alone with the id of our question.
+    Multicast(Option<u16>),
+}
+
+/// Hands every record of an answer that counts to `each`: those in its Answer and Additional
+/// sections, and by multicast only those that do not say goodbye with a TTL of zero (RFC 6762 §10.1).
+pub(super) fn for_each_record(
+    packet: &[u8],
+    medium: Medium,
+    is_asked: &dyn Fn(&Name) -> bool,
+    each: &mut dyn FnMut(&Record) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
     let header = Header::parse(packet)?;
-    if id.is_some_and(|id| id != header.id) {
+    if let Medium::Multicast(id) = medium
+        && (packet.len() > MULTICAST_MAX || id.is_some_and(|id| id != header.id))
+    {
         return Err(Malformed);
     }
     let mut at = HEADER_LENGTH;
     for _ in 0..header.questions {
         let (asked, after) = read_name(packet, at)?;
-        if id.is_some() && asked != *name {
+        if !is_asked(&asked) {
             return Err(Malformed);
         }
         at = after + 4;
     }
     let authorities = header.answers..header.answers + header.authorities;
-    let mut addresses = Vec::new();
     for number in 0..authorities.end + header.additionals {
         let record = Record::read(packet, &mut at)?;
-        let counts = record.ttl != 0
+        if (record.ttl != 0 || medium == Medium::Server)
             && record.class & !CACHE_FLUSH == CLASS_INTERNET
-            && !authorities.contains(&number);
-        if counts
-            && record.owner == *name
-            && let Some(address) = record.address()?
+            && !authorities.contains(&number)
         {
-            push_address(&mut addresses, address);
+            each(&record)?;
         }
     }
-    Ok(addresses)
+    Ok(())
 }
 
 /// The fixed header of a response. RFC 1035 §4.1.1.
@@ -235,11 +285,11 @@ impl Header {
 }
 
 /// One resource record. RFC 1035 §4.1.3.
-struct Record<'a> {
+pub(super) struct Record<'a> {
     /// The name it is about.
-    owner: Name,
+    pub(super) owner: Name,
     /// Its type code.
-    kind: u16,
+    pub(super) kind: u16,
     /// Its class; in multicast the top bit is the cache-flush bit.
     class: u16,
     /// Seconds it may be kept.
@@ -247,7 +297,7 @@ struct Record<'a> {
     /// Where its data starts in the packet.
     data_at: usize,
     /// Its data.
-    data: &'a [u8],
+    pub(super) data: &'a [u8],
 }
 
 /// What a record says of its owner.
@@ -276,7 +326,7 @@ impl<'a> Record<'a> {
     }
 
     /// The address in this record; `None` where it is of another type.
-    fn address(&self) -> Result<Option<IpAddr>, Malformed> {
+    pub(super) fn address(&self) -> Result<Option<IpAddr>, Malformed> {
         Ok(if self.kind == RecordType::A as u16 {
             Some(<[u8; 4]>::try_from(self.data).map_err(|_| Malformed)?.into())
         } else if self.kind == RecordType::Aaaa as u16 {
@@ -286,14 +336,18 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// The name that the data ends in, after so many bytes of something else.
+    pub(super) fn name(&self, packet: &[u8], skipped: usize) -> Result<Name, Malformed> {
+        let (name, after) = read_name(packet, self.data_at + skipped)?;
+        (after == self.data_at + self.data.len()).then_some(name).ok_or(Malformed)
+    }
+
     /// What this record of a unicast answer says to a question for `kind`.
     fn unicast_data(&self, packet: &[u8], kind: RecordType) -> Result<Option<Data>, Malformed> {
         if self.class != CLASS_INTERNET {
             Ok(None)
         } else if self.kind == TYPE_CNAME {
-            let (target, after) = read_name(packet, self.data_at)?;
-            let is_whole = after == self.data_at + self.data.len();
-            is_whole.then_some(Some(Data::Alias(target))).ok_or(Malformed)
+            Ok(Some(Data::Alias(self.name(packet, 0)?)))
         } else if self.kind == kind as u16 {
             Ok(self.address()?.map(Data::Address))
         } else {

@@ -12,6 +12,7 @@ pub mod icmp;
 pub mod ip;
 mod name;
 pub mod netlink;
+pub mod service;
 
 /// The input does not follow its protocol; the packet is dropped and the search goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,19 @@ impl Name {
         }
         Ok(Self(bytes))
     }
+
+    /// Whether it has one label more than `parent`, in wire form, whatever is in that.
+    #[must_use]
+    pub fn is_child_of(&self, parent: &[u8]) -> bool {
+        let length = self.0.first().map_or(0, |length| usize::from(*length));
+        length != 0 && self.0.get(1 + length..) == Some(parent)
+    }
+
+    /// Whether it is the root, which is no host's.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0 == [0]
+    }
 }
 
 /// Reads the name at `start` and says where the bytes after it begin.

@@ -12,21 +12,23 @@
     reason = "a test may fail"
 )]
 
+mod announcers;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
 
 use std::net::SocketAddr;
 
+use announcers::{Announcer, BAD_PATHS, Domain, Says};
 use cache_resolver::address::with_scope;
 use cache_resolver::elapsed::Elapsed;
 use cache_resolver::facts::{Known, Override, Previous};
 use cache_resolver::interface::{Failure, Input, MdnsDatagram, Output};
-use cache_resolver::model::{Found, Note, Origin, Outcome};
+use cache_resolver::model::{Found, Note, Origin, Outcome, Unusable};
 use cache_resolver::path::{PathId, Paths};
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
-use world::{Dice, Hearing, Host, Responder, Server, World, millis, run};
+use world::{Dice, End, Hearing, Host, Responder, Server, World, millis, run};
 
 /// Random worlds unless the environment says otherwise.
 const SEEDS: u64 = 10_000;
@@ -895,6 +897,263 @@ fn an_address_that_was_too_far_away_is_asked_when_it_is_near() {
     assert_eq!(feed(&mut search, 2, Input::Mdns(datagram)), 0);
     world.links.push(([203, 0, 113, 5].into(), 24, LinkKind::Hardware));
     assert_eq!(feed(&mut search, 600, Input::Network(world.network(true, Elapsed::START))), 1);
+}
+
+/// A world in which one machine announces a cache: nobody knows it by name.
+fn announced(announcer: Announcer, options: &'static str) -> World {
+    let remote = SocketAddr::new(announcer.answers[0], announcer.port);
+    let mut world = World::new(3);
+    world.options = options;
+    world.hosts.push((remote, Host::Cache, millis(1)));
+    world.places.push((remote, "/nix/store"));
+    world.announcers.push(announcer);
+    world
+}
+
+/// A machine that announces a cache at port 5000, path `/nix/store`.
+fn announcer() -> Announcer {
+    Announcer::new([10, 0, 0, 77].into(), 5000, &["txtvers=1", "Path=/nix/store/"])
+}
+
+/// Whether the announced cache was found.
+fn is_announced(world: &World, end: &End) -> bool {
+    matches!(end.outcome, Outcome::Found(found)
+        if found.origin == Origin::Announced
+            && found.remote == "10.0.0.77:5000".parse().unwrap()
+            && world.paths.text(found.path) == "/nix/store")
+}
+
+#[test]
+fn who_announces_itself_is_found_if_we_browse() {
+    for (kind, text) in [
+        ("_nix-cache._tcp.local", "x"),
+        ("_nix-serve._tcp.local", "x"),
+        ("_nix_binary_cache._tcp.local", "x"),
+        ("_NIX-CACHE._TCP.LOCAL", "x"),
+        ("_http._tcp.local", "NIX-cache=1"),
+    ] {
+        for (says, delay) in [(Says::All, 1), (Says::Pieces, 1), (Says::All, 120)] {
+            let mut announcer = announcer();
+            (announcer.kind, announcer.says, announcer.delay) = (kind, says, millis(delay));
+            announcer.text.as_mut().unwrap().push(text.into());
+            let mut world = announced(announcer, "--browse --methods announced");
+            let end = run(&mut world, kind);
+            assert!(is_announced(&world, &end), "{kind} {says:?} {delay}: {end:?}");
+            let soon = if delay == 1 { millis(30) } else { millis(150) };
+            assert!(end.at < soon, "{kind} {says:?} {delay}: {end:?}");
+            world.options = "--browse --methods mdns";
+            let end = run(&mut world, kind);
+            assert!(is_announced(&world, &end) && end.at < millis(270), "a name has time: {end:?}");
+            world.options = "--methods previous,hosts,dns,mdns,gateway,neighbours";
+            assert_eq!(run(&mut world, "not asked for").outcome, Outcome::NotFound, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_service_without_a_text_has_the_root() {
+    for says in [Says::All, Says::Pieces] {
+        let mut announcer = announcer();
+        (announcer.text, announcer.says) = (None, says);
+        let mut world = announced(announcer, "--browse --methods announced");
+        world.places.clear();
+        world.places.push((world.hosts[0].0, ""));
+        let end = run(&mut world, "no text");
+        assert!(
+            matches!(end.outcome, Outcome::Found(found) if world.paths.text(found.path).is_empty())
+        );
+        assert!(end.at < millis(30), "{end:?}");
+    }
+}
+
+#[test]
+fn a_web_server_is_no_cache_unless_it_says_so() {
+    for text in [
+        "",
+        "nix-cache",
+        "nix-cache=",
+        "nix-cache=0",
+        "nix-cache=11",
+        "nix-caches=1",
+        "xnix-cache=1",
+    ] {
+        let mut announcer = announcer();
+        announcer.kind = "_http._tcp.local";
+        announcer.text.as_mut().unwrap().push(text.into());
+        let mut world = announced(announcer, "--browse --methods announced");
+        assert_eq!(run(&mut world, text).outcome, Outcome::NotFound, "{text}");
+        assert_eq!(world.probed, [] as [std::net::IpAddr; 0], "{text}");
+        let speaker = [10, 0, 0, 77].into();
+        let told =
+            world.notes.iter().filter(|note| **note == Note::Unusable(speaker, Unusable::NoCache));
+        assert_eq!(told.count(), 1, "{text}");
+    }
+}
+
+/// What a liar can put into the one exception to "nothing but an address and a port".
+#[test]
+fn a_path_that_is_not_plain_is_refused() {
+    for path in BAD_PATHS {
+        let mut announcer = announcer();
+        announcer.text = Some(vec![path.to_vec()]);
+        let mut world = announced(announcer, "--browse --methods announced");
+        assert_eq!(run(&mut world, "a bad path").outcome, Outcome::NotFound);
+        assert_eq!(world.probed, [] as [std::net::IpAddr; 0], "{}", path.escape_ascii());
+        let speaker = [10, 0, 0, 77].into();
+        let told =
+            world.notes.iter().filter(|note| **note == Note::Unusable(speaker, Unusable::Path));
+        assert_eq!(told.count(), 1, "{}", path.escape_ascii());
+    }
+}
+
+#[test]
+fn liars_have_their_share_and_no_more() {
+    let others: Vec<_> = (1..=250).map(|host| [10, 0, 0, host].into()).collect();
+    for (lie, connections) in
+        [("addresses", 4), ("instances", 0), ("port", 0), ("loop", 0), ("web", 0)]
+    {
+        let mut liar = Announcer::new([10, 0, 0, 66].into(), 7000, &["path=/nix/store"]);
+        match lie {
+            "addresses" => liar.answers = others.clone(),
+            "instances" => liar.count = 1000,
+            "port" => liar.port = 0,
+            "loop" => liar.points_to_itself = true,
+            _ => (liar.kind, liar.count) = ("_http._tcp.local", 1000),
+        }
+        if lie == "loop" {
+            liar.answers.clear();
+        }
+        let mut world = announced(announcer(), "--browse --methods announced");
+        world.hosts[0].2 = millis(40);
+        world.announcers.insert(0, liar);
+        world.announcers[1].delay = millis(10);
+        let end = run(&mut world, lie);
+        assert!(is_announced(&world, &end) && end.at < millis(60), "{lie}: {end:?}");
+        assert_eq!(world.probed.len() - 1, connections, "{lie}");
+    }
+}
+
+#[test]
+fn a_cache_of_the_name_wins_over_an_announced_one() {
+    let mut world = announced(announcer(), "--browse");
+    world.servers.push((
+        "10.0.0.1:53".parse().unwrap(),
+        Server::Answers(vec![cache().ip()]),
+        millis(200),
+    ));
+    world.hosts.push((cache(), Host::Cache, millis(400)));
+    let end = run(&mut world, "named");
+    assert!(matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Dns), "{end:?}");
+    world.hosts.pop();
+    let end = run(&mut world, "the named one is gone");
+    assert!(is_announced(&world, &end), "{end:?}");
+    // And it wins over those that nobody has spoken of.
+    let mut world = announced(announcer(), "--browse");
+    world.announcers[0].delay = millis(120);
+    world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
+    world.hosts.push(("10.0.0.2:9999".parse().unwrap(), Host::Cache, millis(1)));
+    let end = run(&mut world, "gateway");
+    assert!(is_announced(&world, &end), "{end:?}");
+}
+
+#[test]
+fn what_is_announced_elsewhere_is_not_asked() {
+    for (speaker, answer) in [
+        ([10, 0, 0, 77], [203, 0, 113, 5]),
+        ([203, 0, 113, 5], [10, 0, 0, 77]),
+        ([10, 0, 0, 77], [127, 0, 0, 1]),
+    ] {
+        let mut announcer = announcer();
+        (announcer.address, announcer.answers) = (speaker.into(), vec![answer.into()]);
+        let mut world = announced(announcer, "--browse --methods announced");
+        assert_eq!(
+            run(&mut world, "elsewhere").outcome,
+            Outcome::NotFound,
+            "{speaker:?} {answer:?}"
+        );
+        assert_eq!(world.probed, [] as [std::net::IpAddr; 0]);
+    }
+}
+
+/// SRV and TXT in the search domain (RFC 2782): the lowest priority, then the highest weight; four.
+#[test]
+fn a_domain_names_its_caches() {
+    let remote = |host: u8| SocketAddr::from(([10, 0, 0, host], 5000));
+    let places = [(2, 0, 6), (1, 1, 2), (0, 0, 1), (1, 9, 3), (2, 9, 5), (2, 10, 4)]
+        .map(|(priority, weight, host)| (priority, weight, remote(host)));
+    for says in [Says::All, Says::Pieces] {
+        for (text, path) in [(Some("path=/nix/store"), "/nix/store"), (None, ""), (Some("x"), "")] {
+            for is_alias in [false, true] {
+                let mut world = World::new(2);
+                (world.options, world.domains) =
+                    ("--browse --methods announced", "example.org lan.");
+                let domain = Domain { text, says, is_alias };
+                let server = Server::Announces(places.to_vec(), domain);
+                world.servers.push(("10.0.0.1:53".parse().unwrap(), server, millis(1)));
+                for host in 1..=6 {
+                    let kind = if host == 4 { Host::Cache } else { Host::Page };
+                    world.hosts.push((remote(host), kind, millis(u64::from(host))));
+                    world.places.push((remote(host), path));
+                }
+                let context = format!("{says:?} {text:?} {is_alias}");
+                let end = run(&mut world, &context);
+                assert!(
+                    matches!(end.outcome, Outcome::Found(found)
+                        if found.remote == remote(4) && world.paths.text(found.path) == path),
+                    "{context}: {end:?}"
+                );
+                assert!(end.at < millis(20), "{context}: {end:?}");
+                let asked = [1, 2, 3, 4].map(|host| remote(host).ip());
+                let mut probed = world.probed.clone();
+                probed.sort();
+                assert_eq!(probed, asked, "{context}: the first four");
+                if says == Says::All {
+                    let order = [1, 3, 2, 4].map(|host| remote(host).ip());
+                    assert_eq!(world.probed, order, "{context}");
+                }
+            }
+        }
+    }
+}
+
+/// A server that cannot be asked is not asked without end.
+#[test]
+fn a_closed_port_ends_the_questions_for_a_domain() {
+    let mut world = World::new(2);
+    (world.options, world.domains) = ("--browse --methods announced", "lan a b c d");
+    world.servers.push(("10.0.0.1:53".parse().unwrap(), Server::PortClosed, millis(0)));
+    world.servers.push((
+        "10.0.0.2:53".parse().unwrap(),
+        Server::Denies(support::NXDOMAIN),
+        millis(1),
+    ));
+    world.network_changes = vec![(millis(0), true), (millis(300), false), (millis(600), true)];
+    assert_eq!(run(&mut world, "closed").outcome, Outcome::NotFound);
+    assert!(world.sent < 120, "{} sent", world.sent);
+}
+
+/// With `--browse` each link gets one packet more in each round, and without it none.
+#[test]
+fn one_packet_more_for_each_link_and_round() {
+    let sent = |options| {
+        let mut world = World::new(5);
+        (world.options, world.domains) = (options, "lan");
+        world.servers.push((
+            "10.0.0.1:53".parse().unwrap(),
+            Server::Denies(support::NXDOMAIN),
+            millis(1),
+        ));
+        world.links.push(([192, 168, 7, 9].into(), 24, LinkKind::Hardware));
+        let end = run(&mut world, options);
+        assert_eq!(end.outcome, Outcome::NotFound);
+        (world.asked, world.sent)
+    };
+    let ([names, services], without) = sent("--methods dns,mdns");
+    assert!(names >= 6 && services == 0, "{names} {services}");
+    let (asked, with) = sent("--methods dns,mdns --browse");
+    assert_eq!(asked, [names, names]);
+    println!("{without} packets without --browse, {with} with");
+    assert_eq!(with, without + names + 2, "and one for each type and server");
 }
 
 /// The dice are what they say, or the seeds mean nothing.

@@ -16,9 +16,10 @@ use cache_resolver::search::Search;
 use cache_resolver::wire::icmp;
 use cache_resolver::wire::netlink::{Link, LinkKind};
 
+use crate::announcers::{Announcer, BAD_PATHS, Domain, Says};
 use crate::support::{
     ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, id_of,
-    message, name, reply, type_of,
+    message, name, questions, reply, type_of,
 };
 
 /// Steps of one search: more is a busy loop.
@@ -28,7 +29,7 @@ const OUTPUTS_MAX: usize = 2_000;
 /// Connections at a time that nobody has accepted yet.
 const UNRESOLVED_MAX: usize = 128;
 /// Conversations open at a time, DNS questions included: who is done is closed at once.
-const OPEN_MAX: usize = UNRESOLVED_MAX + 32;
+const OPEN_MAX: usize = UNRESOLVED_MAX + 64;
 
 /// A private address that no route leads to.
 const UNROUTED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 7, 144));
@@ -81,6 +82,8 @@ pub enum Server {
     ForgedDenialFirst(Vec<IpAddr>),
     /// It refuses until then, having nobody to ask.
     RefusesUntil(Elapsed, Vec<IpAddr>),
+    /// It knows caches of its domain: priority, weight, and where they are.
+    Announces(Vec<(u16, u16, SocketAddr)>, Domain),
     Denies(u16),
     Silent,
     PortClosed,
@@ -98,7 +101,7 @@ impl Server {
             | Self::WrongIdFirst(given)
             | Self::RefusesUntil(_, given)
             | Self::ForgedDenialFirst(given) => given,
-            Self::Denies(_) | Self::Silent | Self::PortClosed => &[],
+            Self::Announces(..) | Self::Denies(_) | Self::Silent | Self::PortClosed => &[],
         }
     }
 }
@@ -170,6 +173,11 @@ pub struct World {
     /// Servers that nobody configured.
     pub guessed: Vec<(SocketAddr, Server, Elapsed)>,
     pub responders: Vec<Responder>,
+    pub announcers: Vec<Announcer>,
+    /// The domains that resolv.conf names.
+    pub domains: &'static str,
+    /// Questions to the group, by what they are for: the name, or services and what belongs to them.
+    pub asked: [usize; 2],
     /// Address, behaviour, and the time for a packet there and back.
     pub hosts: Vec<(SocketAddr, Host, Elapsed)>,
     /// The path of the cache, where it is not `/system`.
@@ -220,6 +228,9 @@ impl World {
             servers: Vec::new(),
             guessed: Vec::new(),
             responders: Vec::new(),
+            announcers: Vec::new(),
+            domains: "",
+            asked: [0; 2],
             hosts: Vec::new(),
             places: Vec::new(),
             paths: Paths::new("/system".to_owned()),
@@ -323,6 +334,7 @@ impl World {
         }
         world.add_servers();
         world.add_responders();
+        world.add_announcers();
         world
     }
 
@@ -379,6 +391,59 @@ impl World {
         }
     }
 
+    /// Machines that announce something, and the option that has us listen to them.
+    fn add_announcers(&mut self) {
+        if self.dice.percent(50) || self.options.contains("--methods") {
+            return;
+        }
+        self.options = "--browse";
+        self.domains = self.dice.pick(&["", "lan", "lan example.org"]);
+        for _ in 0..self.dice.below(4) {
+            let host = self.any_address().ip();
+            let port = self.dice.pick(&[9999, 5000, 80]);
+            let (text, place) = self.dice.pick(&[
+                ("path=/", ""),
+                ("path=/system", "/system"),
+                ("x", ""),
+                ("path=/n/x/", "/n/x"),
+            ]);
+            let mut announcer = Announcer::new(self.any_address().ip(), port, &[text]);
+            announcer.delay = self.any_delay();
+            announcer.says = self.dice.pick(&[Says::All, Says::Pieces]);
+            announcer.to_group = self.dice.percent(20);
+            announcer.answers = vec![host];
+            let remote = SocketAddr::new(host, port);
+            if self.host_at(remote).is_none() {
+                let delay = self.any_delay();
+                let host = self.dice.pick(&[Host::Cache, Host::Cache, Host::Page, Host::Tarpit]);
+                self.hosts.push((remote, host, delay));
+                self.places.push((remote, place));
+            }
+            self.announcers.push(announcer);
+        }
+        for _ in 0..self.dice.below(3) {
+            self.add_liar();
+        }
+    }
+
+    /// A machine that announces nonsense.
+    fn add_liar(&mut self) {
+        let last = u8::try_from(150 + self.announcers.len()).unwrap();
+        let mut liar = Announcer::new([10, 0, 0, last].into(), 9999, &[]);
+        liar.answers = vec![self.any_address().ip()];
+        liar.delay = self.any_delay();
+        match self.dice.below(7) {
+            0 => liar.port = 0,
+            1 => liar.points_to_itself = true,
+            2 => liar.answers = (0..=255).map(|host| [10, 0, 0, host].into()).collect(),
+            3 => liar.count = 1000,
+            4 => liar.kind = "_http._tcp.local",
+            5 => liar.text = Some(vec![self.dice.pick(&BAD_PATHS).to_vec()]),
+            _ => liar.text = Some(vec![vec![b'x'; 255]; 20]),
+        }
+        self.announcers.push(liar);
+    }
+
     /// The responder answers with a link-local address before its other one, and something is there.
     fn add_link_local(&mut self, responder: &mut Responder) {
         self.has_link_local = true;
@@ -420,6 +485,7 @@ impl World {
         let is_cache = |address: &IpAddr, with_name: bool| {
             self.host_at(SocketAddr::new(*address, 9999)).is_some_and(|(host, delay)| {
                 *address != UNROUTED
+                    && self.path_at(SocketAddr::new(*address, 9999)) == "/system"
                     && delay < prompt
                     && (host == Host::Cache || with_name && host == Host::WantsName)
             })
@@ -438,6 +504,28 @@ impl World {
                 && is_private(*given)
                 && is_cache(given, false)
         });
+        let of_announcers = self.options.contains("--browse")
+            && self.announcers.iter().take(8).any(|announcer| {
+                let remote = SocketAddr::new(announcer.answers[0], announcer.port);
+                let is_prompt = announcer.delay < prompt && on_link(announcer.address);
+                let host = self.host_at(remote).filter(|(_, delay)| *delay < prompt);
+                let place = match announcer.text.as_deref() {
+                    Some([text]) if text == b"path=/system" => "/system",
+                    Some([text]) if text == b"path=/n/x/" => "/n/x",
+                    _ => "",
+                };
+                announcer.answers.len() == 1
+                    && announcer.count == 1
+                    && announcer.port != 0
+                    && !announcer.points_to_itself
+                    && announcer.kind.starts_with("_nix-cache")
+                    && !announcer.text.iter().flatten().any(|text| BAD_PATHS.contains(&&**text))
+                    && is_prompt
+                    && matches!(host, Some((Host::Cache, _)))
+                    && is_private(remote.ip())
+                    && remote.ip() != UNROUTED
+                    && self.path_at(remote) == place
+            });
         let of_known =
             self.known.previous.iter().any(|previous| is_cache(&previous.remote.ip(), false))
                 || self.known.hosts.iter().any(|known| is_cache(known, true));
@@ -445,13 +533,15 @@ impl World {
             && self.options != "--sweep-limit 20";
         let of_sweep = is_swept
             && self.hosts.iter().any(|(at, ..)| on_link(at.ip()) && is_cache(&at.ip(), false));
-        is_calm && (of_known || of_servers || of_responders || of_sweep)
+        is_calm && (of_known || of_servers || of_responders || of_announcers || of_sweep)
     }
 
     /// Whether somebody gives this path, which is not the configured one.
     fn may_be_asked_for(&self, path: &str) -> bool {
         let previous = self.known.previous.map(|previous| self.paths.text(previous.path));
         previous == Some(path)
+            || path.is_empty() && (!self.announcers.is_empty() || !self.domains.is_empty())
+            || ["/n/x", "/nix/store"].contains(&path)
     }
 
     /// Whether the name leads to the address for Nix, too.
@@ -496,6 +586,7 @@ impl World {
                 })
                 .collect(),
             nameservers: self.servers.iter().map(|(server, ..)| *server).collect(),
+            search_domains: self.domains.to_owned(),
             ..Network::default()
         }
     }
@@ -607,7 +698,10 @@ pub fn run(world: &mut World, context: &str) -> End {
     for _ in 0..STEPS_MAX {
         let wait_until = match run.drain(&mut search) {
             Ok(wait_until) => wait_until,
-            Err(outcome) => return run.judge(outcome, config.budget),
+            Err(outcome) => {
+                run.world.paths = search.into_paths();
+                return run.judge(outcome, config.budget);
+            }
         };
         assert!(
             wait_until > run.now,
@@ -675,7 +769,7 @@ impl Run<'_> {
                     return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
                 }
                 self.open.push((channel, remote, request.clone(), true));
-                if remote.port() == 9999 {
+                if remote.port() != 53 {
                     assert!(self.may_connect(remote.ip()), "{}: sent to {remote}", self.context);
                     self.world.probed.push(remote.ip());
                     self.unresolved.push(channel);
@@ -706,8 +800,12 @@ impl Run<'_> {
                 );
             }
             Output::AskMulticast { question, family, .. } => {
-                if family == Family::V4 {
+                let is_name = questions(&question)[0].0 == name("waterbug.local");
+                self.world.asked[usize::from(!is_name)] += 1;
+                if family == Family::V4 && is_name {
                     self.ask_responders(&question);
+                } else if family == Family::V4 {
+                    self.ask_announcers(&question);
                 } else {
                     assert!(self.world.has_link_local, "{}: no IPv6 here", self.context);
                 }
@@ -767,7 +865,9 @@ impl Run<'_> {
         let is_near = is_near || world.gateways.iter().any(|gateway| gateway.ip() == address);
         let mut servers = world.servers.iter().chain(&world.guessed);
         let is_named = servers.any(|(_, server, _)| server.gives().contains(&address))
-            || world.responders.iter().any(|responder| responder.answers.contains(&address));
+            || world.responders.iter().any(|responder| responder.answers.contains(&address))
+            || world.servers.iter().any(|(_, server, _)| matches!(server, Server::Announces(..)))
+            || world.announcers.iter().any(|announcer| announcer.answers.contains(&address));
         by_user
             || is_near
             || is_named
@@ -795,6 +895,7 @@ impl Run<'_> {
             Server::RefusesUntil(until, _) if self.now < *until => vec![reply(query, REFUSED, &[])],
             Server::Answers(given) | Server::RefusesUntil(_, given) => vec![answer(query, given)],
             Server::Aliases(given) => vec![answer_by_alias(query, given)],
+            Server::Announces(places, domain) => vec![domain.answer(query, places)],
             Server::RefusesAaaa(given) if type_of(query) == 1 => vec![answer(query, given)],
             Server::RefusesAaaa(_) => vec![reply(query, REFUSED, &[])],
             Server::GarbageFirst(given) => {
@@ -904,6 +1005,19 @@ impl Run<'_> {
         }
     }
 
+    /// A question for services goes to the group.
+    fn ask_announcers(&mut self, question: &[u8]) {
+        for announcer in self.world.announcers.clone() {
+            if announcer.to_group && !self.listens || self.world.dice.percent(self.world.loss) {
+                continue;
+            }
+            if let Some(packet) = announcer.answer(question) {
+                let event = Event::Mdns(announcer.address, announcer.to_group, packet);
+                self.schedule(announcer.delay, event);
+            }
+        }
+    }
+
     /// A TCP connection: the kernel makes good for loss with time.
     fn connect(&mut self, channel: Channel, remote: SocketAddr, request: &[u8]) {
         let resent =
@@ -932,6 +1046,7 @@ impl Run<'_> {
         let path = target.strip_suffix("/nix-cache-info").unwrap();
         assert_eq!(request.split("\r\n").next(), Some(&*format!("GET {target} HTTP/1.1")));
         let is_there = path == self.world.path_at(remote);
+        assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte)));
         assert!(path == "/system" || self.world.may_be_asked_for(path), "{request}");
         let good = page(200, "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 41\n");
         // attic, a proxy that redirects, and somebody else's default virtual host.

@@ -97,3 +97,44 @@ pub fn type_of(query: &[u8]) -> u16 {
     let end = query.len() - 4;
     u16::from_be_bytes([query[end], query[end + 1]])
 }
+
+/// The questions of a message of ours, which compresses nothing: name in wire form, and type.
+pub fn questions(query: &[u8]) -> Vec<(Vec<u8>, u16)> {
+    let count = u16::from_be_bytes([query[4], query[5]]);
+    let mut at = 12;
+    (0..count)
+        .map(|_| {
+            let start = at;
+            while query[at] != 0 {
+                at += 1 + usize::from(query[at]);
+            }
+            at += 5;
+            (query[start..at - 4].to_vec(), u16::from_be_bytes([query[at - 4], query[at - 3]]))
+        })
+        .collect()
+}
+
+/// Records of DNS-SD.
+pub mod service {
+    use super::Record;
+
+    /// An instance of a type of service.
+    pub fn pointer(owner: &[u8], target: &[u8]) -> Record {
+        Record { owner: owner.to_vec(), kind: 12, class: 1, ttl: 60, data: target.to_vec() }
+    }
+
+    /// Where an instance is.
+    pub fn place(owner: &[u8], priority: u16, weight: u16, port: u16, target: &[u8]) -> Record {
+        let mut data = [priority, weight, port].map(u16::to_be_bytes).concat();
+        data.extend(target);
+        Record { owner: owner.to_vec(), kind: 33, class: 1, ttl: 60, data }
+    }
+
+    /// What else is to be known of it.
+    pub fn text(owner: &[u8], strings: &[Vec<u8>]) -> Record {
+        let with_length =
+            |string: &Vec<u8>| [&[u8::try_from(string.len()).unwrap()][..], string].concat();
+        let data = strings.iter().flat_map(with_length).collect();
+        Record { owner: owner.to_vec(), kind: 16, class: 1, ttl: 60, data }
+    }
+}
