@@ -76,6 +76,7 @@ let
     ++ option "path" cfg.path
     ++ repeated "upstream" cfg.upstreams
     ++ lib.optional cfg.additive "--additive"
+    ++ lib.optional cfg.browse "--browse"
     ++ option "priority" cfg.priority
     ++ repeated "setting" (lib.mapAttrsToList setting cfg.settings)
     ++ repeated "sweep" cfg.sweep
@@ -88,10 +89,13 @@ let
   methods = list: lib.optionals (list != null) (option "methods" (lib.concatStringsSep "," list));
   later =
     if cfg.methods == null && cfg.sweep == [ ] then
-      lib.subtractLists [
-        "ping"
-        "sweep"
-      ] allMethods
+      lib.subtractLists (
+        [
+          "ping"
+          "sweep"
+        ]
+        ++ lib.optional (!cfg.browse) "announced"
+      ) allMethods
     else
       cfg.methods;
   allMethods = [
@@ -99,6 +103,7 @@ let
     "hosts"
     "dns"
     "mdns"
+    "announced"
     "gateway"
     "neighbours"
     "ping"
@@ -167,6 +172,16 @@ in
       '';
     };
 
+    browse = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Also use a cache that announces itself, on any port and path, whatever its host is called. One of the
+        name {option}`host` goes before it. Anybody on the network can announce a cache; Nix takes from
+        it only what a trusted key has signed.
+      '';
+    };
+
     priority = mkOption {
       type = types.ints.unsigned;
       default = 30;
@@ -218,7 +233,7 @@ in
       description = ''
         How the cache is looked for. `null` is everything; but later, when the network changes,
         everything except `ping` and `sweep`, so that not every visited network is swept, unless
-        {option}`sweep` names one.
+        {option}`sweep` names one. `announced` takes {option}`browse`.
       '';
     };
 
@@ -297,6 +312,10 @@ in
           services.cache-resolver.upstreams: ${toString (lib.filter (url: !isSubstituter url) cfg.upstreams)}
           has no scheme that Nix knows, and Nix would build from source instead; write https://…
         '';
+      }
+      {
+        assertion = cfg.browse || !lib.elem "announced" (lib.toList cfg.methods);
+        message = "services.cache-resolver.methods: announced takes services.cache-resolver.browse = true";
       }
       {
         assertion =

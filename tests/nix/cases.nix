@@ -55,6 +55,7 @@ let
       enable = true;
       publicKeys = [ "k:1" ];
       additive = true;
+      browse = true;
       priority = 10;
       settings = {
         connect-timeout = 15;
@@ -126,7 +127,43 @@ let
     };
   };
   quiet = announcing (harmonia { });
+  # A host that looks for announcements, when it starts, as long as it is up, and as an installer.
+  browsing = configuration {
+    imports = [ ../../nix/waterbug.nix ];
+    services.cache-resolver.browse = true;
+  };
+  browsingInstaller = configuration {
+    imports = [ ../../nix/kexec.nix ];
+    services.cache-resolver.browse = true;
+  };
   announceCases = [
+    (case "browse: all the time, and nobody who does not say so" (starts browsing "cache-resolver-watch") (
+      lib.all (has "--browse") [
+        (starts browsing "cache-resolver")
+        (starts browsing "cache-resolver-watch")
+        (starts browsingInstaller "cache-resolver")
+      ]
+      && !has "--browse" once
+      && !has "--browse" watching
+      &&
+        values "methods" (starts browsing "cache-resolver-watch") == [
+          "previous,hosts,dns,mdns,announced,gateway,neighbours"
+        ]
+    ))
+    (case "browse: the method alone is refused with the remedy"
+      (failures (dynamicAnd { services.cache-resolver.methods = [ "announced" ]; }))
+      (
+        lib.any (has "browse = true") (
+          failures (dynamicAnd {
+            services.cache-resolver.methods = [ "announced" ];
+          })
+        )
+        && failures (dynamicAnd {
+          services.cache-resolver.browse = true;
+          services.cache-resolver.methods = [ "announced" ];
+        }) == [ ]
+      )
+    )
     (equals "announced: port, path and name, with XML's own characters escaped"
       told.services.avahi.extraServiceFiles.nix-cache
       ''
@@ -274,6 +311,7 @@ let
       boot.isContainer = lib.mkForce false;
       boot.initrd.cache-resolver.enable = true;
       services.cache-resolver.host = "hive.lan";
+      services.cache-resolver.browse = true;
     };
   withSystemd = inStage1 {
     boot.initrd.systemd.enable = true;
@@ -289,6 +327,7 @@ let
       withSystemd.boot.initrd.systemd.services.cache-resolver
       (
         has "hive.lan" (lib.last withSystemd.boot.initrd.systemd.services.cache-resolver.serviceConfig.ExecStart)
+        && has "--browse" (lib.last withSystemd.boot.initrd.systemd.services.cache-resolver.serviceConfig.ExecStart)
         && withSystemd.boot.initrd.systemd.services.cache-resolver.wantedBy == [ "initrd.target" ]
         && lib.any (path: has "bin/cache-resolver" "${path.source or path}") withSystemd.boot.initrd.systemd.storePaths
         && lib.any (package: has "cache-resolver-stage1" package.name) withSystemd.boot.initrd.systemd.packages
@@ -296,6 +335,7 @@ let
     )
     (case "stage 1, script: the same" withScript.boot.initrd.network.postCommands (
       has "hive.lan" withScript.boot.initrd.network.postCommands
+      && has "--browse" withScript.boot.initrd.network.postCommands
       && has "copy_bin_and_libs" withScript.boot.initrd.extraUtilsCommands
     ))
     (case "stage 1: stage 2 reads what is found" (nixConf withSystemd) (
@@ -510,6 +550,7 @@ in
 
   (case "tuned: every option arrives" tunedOnce (
     has "--additive" tunedOnce
+    && has "--browse" tunedOnce
     && values "priority" tunedOnce == [ "10" ]
     && values "setting" tunedOnce == [
       "builders-use-substitutes=true"

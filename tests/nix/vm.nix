@@ -53,14 +53,17 @@ pkgs.testers.runNixOSTest (
     nodes.cache =
       { lib, ... }:
       {
-        imports = [ server ];
+        imports = [
+          server
+          ../../nix/announce.nix
+        ];
         virtualisation.vlans = [ 1 ];
-        networking.firewall.allowedUDPPorts = [ 5353 ];
-        services.avahi = {
+        services.cache-announce = {
           enable = true;
+          path = "/system";
+        };
+        services.avahi = {
           hostName = "waterbug";
-          publish.enable = true;
-          publish.addresses = true;
           allowInterfaces = [ "eth1" ];
           ipv6 = lib.mkForce false;
         };
@@ -175,6 +178,9 @@ pkgs.testers.runNixOSTest (
       with subtest("found over mDNS alone, behind the default firewall"):
           cache.wait_for_unit("avahi-daemon.service")
           client.wait_until_succeeds(f"cache-resolver --dry-run --methods mdns | grep -F {found}", timeout=30)
+
+      with subtest("found by its announcement, under another name"):
+          client.succeed(f"cache-resolver --dry-run --host hive.lan --browse --methods announced | grep -F {found}")
 
       with subtest("found in stage 1 already, and confirmed in stage 2"):
           early.start()
