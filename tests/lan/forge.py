@@ -5,11 +5,15 @@
     forge.py dns FILE ADDRESS      a DNS server that is silent until FILE is there
     forge.py ping ADDRESS...       answers each ping of everybody in the name of these addresses
     forge.py router FILE           a router that introduces itself, by IPv6, when FILE is there
+    forge.py beacon 46 SERVICES    announces services as nix-cache-beacon does; a list of them in JSON,
+                                   each with type, name, port, hostname, addresses and text
 
 The addresses of one answer of multicast DNS are in packets of sixteen.
 """
 
 import ipaddress
+import itertools
+import json
 import pathlib
 import select
 import socket
@@ -26,6 +30,8 @@ RECORDS_PER_PACKET = 16
 IP_HEADER, ECHO_REPLY, ECHO_REQUEST = 20, 0, 8
 ROUTER_ADVERTISEMENT = 134
 NAME_ENDS = b"\0"
+A, PTR, TXT, AAAA, SRV, NSEC = 1, 12, 16, 28, 33, 47
+SHARED, UNIQUE, UNICAST = 1, 0x8001, 0x8000  # classes of records, and a question's bit (RFC 6762 §10.2, §5.4)
 
 
 def checksum(data):
@@ -43,10 +49,19 @@ def record(owner, address):
     return owner + struct.pack(">HHIH", kind, 1, 60, len(packed)) + packed
 
 
-def question_of(message):
-    """The first question's name, and the whole question."""
-    end = message.index(NAME_ENDS, 12) + 1
-    return message[12:end], message[12:end + 4]
+def question_of(message, start=12):
+    """A question's name, and the whole question: the first one's."""
+    end = message.index(NAME_ENDS, start) + 1
+    return message[start:end], message[start:end + 4]
+
+
+def questions_of(message):
+    """All of them, where no name points to another."""
+    start = 12
+    for _ in range(*struct.unpack(">H", message[4:6])):
+        owner, question = question_of(message, start)
+        start += len(question)
+        yield owner, question
 
 
 def mdns_socket(group):
@@ -58,11 +73,15 @@ def mdns_socket(group):
         s.bind(("::", MDNS_PORT))
         membership = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", index)
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
     else:
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         s.bind(("0.0.0.0", MDNS_PORT))
         membership = socket.inet_aton(group) + struct.pack("@4xi", index)
         s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, membership)
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
     return s
 
 
@@ -79,6 +98,82 @@ def speak_mdns(versions, *addresses):
                 records = [record(owner, a) for a in addresses[start:start + RECORDS_PER_PACKET]]
                 header = query[:2] + struct.pack(">5H", 0x8400, 0, len(records), 0, 0)
                 s.sendto(header + b"".join(records), peer)
+
+
+class Message:
+    """A message as Go's miekg/dns composes it: it points back to every name that it has met, but not from
+    where a record must not."""
+
+    def __init__(self, identifier, answers, extras):
+        self.bytes = identifier + struct.pack(">5H", 0x8400, 0, len(answers), 0, len(extras))
+        self.met = {}
+        for each in answers + extras:
+            self.add(*each)
+
+    def name(self, labels, compress):
+        """Appends a name."""
+        while labels:
+            if labels not in self.met:
+                self.met[labels] = len(self.bytes)
+            elif compress:
+                self.bytes += struct.pack(">H", 0xC000 | self.met[labels])
+                return
+            self.bytes += bytes([len(labels[0])]) + labels[0]
+            labels = labels[1:]
+        self.bytes += NAME_ENDS
+
+    def add(self, owner, kind, rdclass, lifetime, *data):
+        """Appends a record; its data are bytes and names."""
+        self.name(owner, True)
+        self.bytes += struct.pack(">HHIH", kind, rdclass, lifetime, 0)
+        start = len(self.bytes)
+        for part in data:
+            if isinstance(part, bytes):
+                self.bytes += part
+            else:
+                self.name(part, kind == PTR)
+        length = struct.pack(">H", len(self.bytes) - start)
+        self.bytes = self.bytes[:start - 2] + length + self.bytes[start:]
+
+
+def beacon_records(type, name, port, hostname, addresses, text=()):
+    """What nix-cache-beacon says of a service (github.com/betamos/zeroconf). A TXT record of no strings
+    has no data at all."""
+    def split(name):
+        return tuple(label.encode() for label in name.split("."))
+    kind, host = split(f"{type}.local"), split(hostname)
+    path = (name.encode(), *kind)
+    packed = [ipaddress.ip_address(address).packed for address in addresses]
+    strings = [string.encode() for string in text]
+    return [
+        (kind, PTR, SHARED, 4500, path),
+        (split("_services._dns-sd._udp.local"), PTR, SHARED, 4500, kind),
+        (path, SRV, UNIQUE, 120, struct.pack(">HHH", 0, 0, port), host),
+        (path, TXT, UNIQUE, 4500, *(bytes([len(string)]) + string for string in strings)),
+        (path, NSEC, UNIQUE, 4500, path, b"\0\5\0\0\x80\0\x40"),
+        *((host, {4: A, 16: AAAA}[len(address)], UNIQUE, 120, address) for address in packed),
+        (host, NSEC, UNIQUE, 120, host, b"\0\4\x40\0\0\x08"),
+    ]
+
+
+def speak_beacon(versions, services):
+    """Like it, goes by name and class of a question, not by its type; answers each in a packet of its own, to
+    everybody, or to the one who asked if that is asked for."""
+    known = [beacon_records(**service) for service in json.loads(services)]
+    groups = {mdns_socket(MDNS_GROUPS[version]): MDNS_GROUPS[version] for version in versions}
+    while True:
+        for s in select.select(list(groups), [], [])[0]:
+            query, peer = s.recvfrom(9000)
+            if query[2] & 0x80:
+                continue
+            for (owner, question), records in itertools.product(questions_of(query), known):
+                rdclass, = struct.unpack(">H", question[-2:])
+                answers = [each for each in records if each[2] == rdclass
+                           and b"".join(bytes([len(label)]) + label for label in each[0]) + NAME_ENDS == owner]
+                extras = [each for each in records if each not in answers]
+                if answers:
+                    to = peer if rdclass & UNICAST else (groups[s], MDNS_PORT)
+                    s.sendto(Message(query[:2], answers, extras).bytes, to)
 
 
 def serve_dns(path, address):
@@ -130,13 +225,14 @@ COMMANDS = {
     "dns": serve_dns,
     "ping": answer_pings,
     "router": introduce_router,
+    "beacon": speak_beacon,
 }
 
 
 def start(host, command, *words):
     """Starts one of these on a host, and waits until it hears what it is to answer."""
     process = host.start(PYTHON, __file__, command, *words)
-    kinds = {"mdns": ("u", MDNS_PORT), "dns": ("u", 53)}
+    kinds = {"mdns": ("u", MDNS_PORT), "beacon": ("u", MDNS_PORT), "dns": ("u", 53)}
     if command in kinds:
         kind, port = kinds[command]
         host.wait_for_port(port, kind)
