@@ -349,3 +349,116 @@ fn subject(server: SocketAddr, name: &Name, kind: RecordType) -> Subject {
     let asker = Origin::Announced;
     Subject { asker, server, is_guess: false, name: name.clone(), kind }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Paths;
+
+    /// A record of class IN with a TTL.
+    fn record(owner: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(data.len()).unwrap().to_be_bytes();
+        [owner, &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 9], &length, data].concat()
+    }
+
+    /// An answer to everybody with these records.
+    fn answer(records: &[Vec<u8>]) -> Vec<u8> {
+        let count = u8::try_from(records.len()).unwrap();
+        [&[0, 0, 0x84, 0, 0, 0, 0, count, 0, 0, 0, 0], &*records.concat()].concat()
+    }
+
+    /// The name of an instance, its place, its text, and the address of its host.
+    fn service() -> [Vec<u8>; 4] {
+        let owner = [b"\x04v1.0", TYPES[0]].concat();
+        let host = b"\x04hive\x05local\0";
+        [
+            record(TYPES[0], 12, &owner),
+            record(&owner, 33, &[b"\0\0\0\0\x13\x88", &host[..]].concat()),
+            record(&owner, 16, b"\x09path=/nix"),
+            record(host, 1, &[10, 0, 0, 5]),
+        ]
+    }
+
+    /// Has a machine of the LAN say this: the candidates, and how many questions come back.
+    fn say(announced: &mut Announced, host: u8, packet: &[u8]) -> (Vec<Candidate>, usize) {
+        let mut effects = Effects::new(Paths::new("/system".to_owned()));
+        let source = SocketAddr::from(([10, 0, 0, host], 5353));
+        let datagram = MdnsDatagram { interface: 2, source, multicast: true, payload: packet };
+        announced.handle(&datagram, &mut effects);
+        let is_question = |output: &&Output| matches!(output, Output::AskMulticast { .. });
+        let asked = effects.outputs.iter().filter(is_question).count();
+        (effects.candidates, asked)
+    }
+
+    /// Knows nothing yet.
+    fn announced() -> Announced {
+        Announced::new(&mut Random::new(1))
+    }
+
+    #[test]
+    fn a_message_that_breaks_off_says_nothing() {
+        let packet = answer(&service());
+        for cut in 0..packet.len() {
+            let mut announced = announced();
+            assert_eq!(say(&mut announced, 5, &packet[..cut]), (vec![], 0), "cut at {cut}");
+            assert!(announced.known.is_empty(), "cut at {cut}");
+        }
+        let (candidates, asked) = say(&mut announced(), 5, &packet);
+        assert_eq!((candidates[0].remote.to_string().as_str(), asked), ("10.0.0.5:5000", 0));
+    }
+
+    #[test]
+    fn what_one_machine_says_is_not_put_together_with_another_s() {
+        let [instance, place, text, address] = service();
+        let mut announced = announced();
+        assert_eq!(say(&mut announced, 5, &answer(&[instance, place, text])).1, 1);
+        assert_eq!(say(&mut announced, 6, &answer(std::slice::from_ref(&address))), (vec![], 0));
+        assert_eq!(say(&mut announced, 5, &answer(&[address])).0.len(), 1);
+    }
+
+    #[test]
+    fn what_is_missing_is_asked_for_three_times() {
+        let [instance, place, ..] = service();
+        for (records, each) in [(vec![instance.clone()], 1), (vec![instance, place], 2)] {
+            let mut announced = announced();
+            let asked = [0; 5].map(|_| say(&mut announced, 5, &answer(&records)).1);
+            assert_eq!(asked, [each, each, each, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn each_machine_has_its_share() {
+        let mut announced = announced();
+        let instance = |kind: usize, number: u8| {
+            record(TYPES[kind], 12, &[&[1, number], TYPES[kind]].concat())
+        };
+        let many = |kind| answer(&(0..60).map(|number| instance(kind, number)).collect::<Vec<_>>());
+        for host in 1..=10 {
+            say(&mut announced, host, &many(3));
+        }
+        assert_eq!(announced.known.len(), WEB_MAX, "printers");
+        for host in 11..=20 {
+            say(&mut announced, host, &many(0));
+        }
+        assert_eq!(announced.known.len(), KNOWN_MAX);
+        let of_one = |host| {
+            announced
+                .known
+                .iter()
+                .filter(|known| known.speaker.ip() == IpAddr::from([10, 0, 0, host]))
+                .count()
+        };
+        assert_eq!([1, 2, 3, 11, 12, 13].map(of_one), [16, 16, 0, 16, 16, 0]);
+    }
+
+    #[test]
+    fn a_host_s_addresses_and_asks_end() {
+        let [instance, place, text, address] = service();
+        let mut announced = announced();
+        let mut packet = vec![instance, place, text];
+        packet.extend(std::iter::repeat_n(address, 200));
+        let (candidates, asked) = say(&mut announced, 5, &answer(&packet));
+        assert_eq!((candidates.len(), asked), (usize::from(ADDRESSES_MAX), 0));
+        assert_eq!(say(&mut announced, 5, &answer(&packet)), (vec![], 0));
+    }
+}
