@@ -31,7 +31,7 @@ Usage: cache-resolver [OPTIONS]
                     [all; announced only with --browse]
   --browse          also use a cache that announces itself (DNS-SD), whatever its name
   --sweep CIDR      sweep this as well (private ranges only); repeatable
-  --sweep-rate N    probes a second                       [128]
+  --sweep-rate N    probes a second                       [400; 128 on Wi-Fi]
   --sweep-limit N   addresses at most                     [1022]
   --watch           stay, and search again whenever the network changes
                     (without ping and sweep, unless --methods or --sweep is given)
@@ -114,7 +114,7 @@ pub fn parse(
         watch: false,
         later_methods: Methods::NONE,
         sweep: Vec::new(),
-        sweep_rate: 128,
+        sweep_rate: None,
         sweep_limit: 1022,
         dry_run: false,
         report: Report::None,
@@ -262,7 +262,7 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
             }
         },
         "sweep-rate" => match parse_number(&value) {
-            Some(rate @ 1..=SWEEP_RATE_MAX) => config.sweep_rate = rate,
+            Some(rate @ 1..=SWEEP_RATE_MAX) => config.sweep_rate = Some(rate),
             _ => return refuse("not a number of probes a second, 1 to 100000"),
         },
         "sweep-limit" => match parse_number(&value) {

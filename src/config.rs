@@ -9,6 +9,13 @@ use crate::wire::dns::Name;
 /// Bytes of a host name in text. RFC 1035 §2.3.4, less the length byte and the root.
 const HOST_MAX: usize = 253;
 
+/// The part of the budget kept for writing the files, within the limits that follow.
+const RESERVE_SHARE: u32 = 10;
+/// The least time kept: closing a packet socket takes the kernel up to 20 ms.
+const RESERVE_MIN: Duration = Duration::from_millis(30);
+/// The most time kept: two fsyncs of a busy disk.
+const RESERVE_MAX: Duration = Duration::from_millis(100);
+
 /// Everything the user can decide.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -40,9 +47,9 @@ pub struct Config {
     pub later_methods: Methods,
     /// Networks to sweep besides our own.
     pub sweep: Vec<Prefix>,
-    /// Probes of the sweep in a second.
-    pub sweep_rate: u32,
-    /// Probes of the sweep at most.
+    /// Probes of the sweep in a second, if the user says how many.
+    pub sweep_rate: Option<u32>,
+    /// Addresses that the sweep asks at most.
     pub sweep_limit: u32,
     /// Print nix.conf instead of writing it.
     pub dry_run: bool,
@@ -50,6 +57,15 @@ pub struct Config {
     pub report: Report,
     /// How much is logged.
     pub verbosity: Verbosity,
+}
+
+impl Config {
+    /// The part of the budget that a search may take; the rest is for writing the files.
+    #[must_use]
+    pub fn search_time(&self) -> Duration {
+        let reserve = (self.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
+        self.budget.saturating_sub(reserve)
+    }
 }
 
 /// What the cache's host is called.

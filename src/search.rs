@@ -14,14 +14,8 @@ use crate::path::Paths;
 use crate::surroundings::Surroundings;
 use crate::verify::{Judged, Verify};
 
-/// The part of the budget kept for writing the files, within the limits that follow.
-const RESERVE_SHARE: u32 = 10;
-/// The least time kept: closing a packet socket takes the kernel up to 20 ms.
-const RESERVE_MIN: Duration = Duration::from_millis(30);
-/// The most time kept: two fsyncs of a busy disk.
-const RESERVE_MAX: Duration = Duration::from_millis(100);
 /// How long a cache that a weak method led to waits for one that somebody names.
-const NAMED_HEAD_START: Duration = Duration::from_millis(250);
+const NAMED_HEAD_START: Duration = Duration::from_millis(130);
 /// The same when the named one has answered at an address that Nix cannot use: the table of neighbours
 /// has been read by then, where its other one may be.
 const SAME_HOST_TIME: Duration = Duration::from_secs(1);
@@ -57,11 +51,10 @@ impl Search {
     /// `seed` makes query ids hard to guess.
     #[must_use]
     pub fn new(config: &Config, methods: Methods, known: &Known, paths: Paths, seed: u64) -> Self {
-        let reserve = (config.budget / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX);
         let mut effects = Effects::new(paths);
         let discovery = Discovery::new(config, methods, known, seed, &mut effects);
         Self {
-            ends_at: Elapsed::START + config.budget.saturating_sub(reserve),
+            ends_at: Elapsed::START + config.search_time(),
             surroundings: Surroundings::default(),
             discovery,
             frontier: Frontier::default(),
@@ -87,14 +80,14 @@ impl Search {
                 None
             }
             Input::Connected(Channel::Verify(channel)) => {
-                self.verify.handle_connected(now, channel);
+                self.verify.handle_connected(now, channel, &mut self.effects);
                 None
             }
             Input::Received(Channel::Verify(channel), bytes) => {
                 self.verify.handle_received(channel, bytes, &mut self.effects)
             }
             Input::Failed(Channel::Verify(channel), failure) => {
-                self.verify.handle_failed(channel, failure)
+                self.verify.handle_failed(channel, failure, &mut self.effects)
             }
             other => {
                 self.discovery.handle(now, &other, &self.surroundings.network, &mut self.effects);
@@ -158,7 +151,8 @@ impl Search {
     /// candidate is being asked, and all named methods are finished or have had time.
     fn choose(&self) -> Option<Found> {
         let had_time = || self.held_until().is_some_and(|at| at <= self.now);
-        let is_last = || had_time() || self.discovery.are_named_finished(self.now);
+        let alone = self.surroundings.network.is_qemu_user();
+        let is_last = || had_time() || self.discovery.are_named_finished(self.now, alone);
         self.winner.or(self.held.filter(|_| !self.frontier.awaits_named() && is_last()))
     }
 
@@ -202,6 +196,9 @@ impl Search {
             self.frontier.next(|origin, turn| self.verify.has_room_for(origin, turn))
         {
             self.verify.start(self.now, candidate, by_name, &mut self.effects);
+        }
+        for remote in self.verify.connect_again(self.now, &mut self.effects) {
+            self.discovery.resolve(remote, &self.surroundings.network, &mut self.effects);
         }
     }
 
@@ -249,6 +246,8 @@ impl Search {
                 }
                 if self.choose().is_none() {
                     self.effects.note(Note::Held(candidate));
+                    // The kernel knows its Ethernet address by now.
+                    self.effects.output(Output::ReadNetwork);
                 }
             }
             Verdict::NotACache(flaw) => {

@@ -10,20 +10,23 @@ use crate::model::{Candidate, Flaw, Origin, Verdict};
 use crate::wire::cache_info::{self, CacheInfo};
 use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 
-/// Time for one candidate, connecting included: a lost SYN goes out again after one second (RFC 6298
-/// §2), and then there is another for the answer.
+/// Time for one candidate, connecting included, and as much for the answer of one that nobody names.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
+/// When a connection that does not come about is tried again, counted from the first time: the kernel
+/// sends a lost SYN again only after a second (RFC 6298 §2). The first that stands counts.
+const NAMED_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(750)];
+/// The same for a host that nobody names: on our own links, where an answer takes a millisecond.
+const WEAK_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(330)];
 /// A server that takes longer to answer to its address is not asked by its name as well.
 const PROMPT_TIME: Duration = Duration::from_secs(1);
 /// Time for a host on our own link to accept a connection when nobody has said that there is one.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Streams that the candidates of one origin that names the cache may hold, so that none waits
-/// behind another's.
-const STREAMS_PER_NAMED_MAX: usize = 8;
-/// Streams that all weak origins may hold together. The kernel's neighbour table has room for 1024
+/// Candidates of one origin that names the cache in flight, so that none waits behind another's.
+const NAMED_IN_FLIGHT_MAX: usize = 8;
+/// Candidates of all weak origins in flight together. The kernel's neighbour table has room for 1024
 /// addresses that have not answered, and all the host shares it: with the four origins that name
 /// the cache these make 128.
-const STREAMS_OF_WEAK_MAX: usize = 96;
+const WEAK_IN_FLIGHT_MAX: usize = 96;
 
 /// All verifications that are under way.
 #[derive(Debug)]
@@ -31,21 +34,23 @@ pub struct Verify {
     /// The name by which a server that refuses its address is called.
     host: String,
     /// One for each candidate in flight.
-    streams: Vec<Stream>,
+    attempts: Vec<Attempt>,
     /// The number of the next channel.
     next_channel: u32,
 }
 
 /// The verification of one candidate.
 #[derive(Debug)]
-struct Stream {
-    /// Its stream.
-    channel: u32,
+struct Attempt {
+    /// Its open streams: several as long as none is connected.
+    channels: Vec<u32>,
+    /// How often another was opened.
+    again: usize,
     /// The candidate.
     candidate: Candidate,
     /// Whether the request names the host.
     by_name: bool,
-    /// Whether the connection stands.
+    /// Whether a connection stands.
     connected: bool,
     /// What has come of the response.
     received: Vec<u8>,
@@ -80,7 +85,7 @@ impl Verify {
     /// For servers that may be called `host`.
     #[must_use]
     pub const fn new(host: String) -> Self {
-        Self { host, streams: Vec::new(), next_channel: 0 }
+        Self { host, attempts: Vec::new(), next_channel: 0 }
     }
 
     /// Whether a candidate of `origin`, its speaker's `turn`th, may begin now: the longer its speaker's
@@ -88,12 +93,12 @@ impl Verify {
     #[must_use]
     pub fn has_room_for(&self, origin: Origin, turn: usize) -> bool {
         let held = |is_rival: &dyn Fn(Origin) -> bool| {
-            self.streams.iter().filter(|stream| is_rival(stream.candidate.origin)).count()
+            self.attempts.iter().filter(|attempt| is_rival(attempt.candidate.origin)).count()
         };
         if origin.is_named() {
-            held(&|other| other == origin) + turn < STREAMS_PER_NAMED_MAX
+            held(&|other| other == origin) + turn < NAMED_IN_FLIGHT_MAX
         } else {
-            held(&|other| !other.is_named()) < STREAMS_OF_WEAK_MAX
+            held(&|other| !other.is_named()) < WEAK_IN_FLIGHT_MAX
         }
     }
 
@@ -105,37 +110,54 @@ impl Verify {
         by_name: bool,
         effects: &mut Effects,
     ) {
-        let channel = self.next_channel;
-        self.next_channel += 1;
-        let port = candidate.remote.port();
-        let target = [effects.paths.text(candidate.path), "/nix-cache-info"].concat();
-        let host =
-            if by_name { format!("{}:{port}", self.host) } else { host_header(candidate.remote) };
-        self.streams.push(Stream {
-            channel,
+        let timeout = if candidate.origin.is_named() { VERIFY_TIMEOUT } else { CONNECT_TIMEOUT };
+        let mut attempt = Attempt {
+            channels: Vec::new(),
+            again: 0,
             candidate,
             by_name,
             connected: false,
             received: Vec::new(),
             started_at: now,
-            deadline_at: now
-                + if candidate.origin.is_named() { VERIFY_TIMEOUT } else { CONNECT_TIMEOUT },
-        });
-        effects.output(Output::OpenStream {
-            channel: Channel::Verify(channel),
-            remote: candidate.remote,
-            request: compose_get(&target, &host),
-        });
+            deadline_at: now + timeout,
+        };
+        self.open(&mut attempt, effects);
+        self.attempts.push(attempt);
     }
 
-    /// The stream is connected.
-    pub fn handle_connected(&mut self, now: Elapsed, channel: u32) {
-        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.channel == channel)
-            && !stream.connected
+    /// Opens a stream.
+    fn open(&mut self, attempt: &mut Attempt, effects: &mut Effects) {
+        let remote = attempt.candidate.remote;
+        let target = [effects.paths.text(attempt.candidate.path), "/nix-cache-info"].concat();
+        let host = if attempt.by_name {
+            format!("{}:{}", self.host, remote.port())
+        } else {
+            host_header(remote)
+        };
+        attempt.channels.push(self.next_channel);
+        effects.output(Output::OpenStream {
+            channel: Channel::Verify(self.next_channel),
+            remote,
+            request: compose_get(&target, &host),
+        });
+        self.next_channel += 1;
+    }
+
+    /// The attempt that a stream belongs to.
+    fn position(&self, channel: u32) -> Option<usize> {
+        self.attempts.iter().position(|attempt| attempt.channels.contains(&channel))
+    }
+
+    /// A stream is connected: the others are of no more use.
+    pub fn handle_connected(&mut self, now: Elapsed, channel: u32, effects: &mut Effects) {
+        if let Some(index) = self.position(channel)
+            && let Some(attempt) = self.attempts.get_mut(index)
+            && !attempt.connected
         {
-            stream.connected = true;
-            if !stream.candidate.origin.is_named() {
-                stream.deadline_at = now + VERIFY_TIMEOUT;
+            attempt.connected = true;
+            attempt.channels.retain(|open| *open == channel || close(*open, effects));
+            if !attempt.candidate.origin.is_named() {
+                attempt.deadline_at = now + VERIFY_TIMEOUT;
             }
         }
     }
@@ -147,51 +169,93 @@ impl Verify {
         bytes: &[u8],
         effects: &mut Effects,
     ) -> Option<Judged> {
-        let stream = self.streams.iter_mut().find(|stream| stream.channel == channel)?;
-        stream.received.extend_from_slice(bytes);
+        let index = self.position(channel)?;
+        let attempt = self.attempts.get_mut(index)?;
+        attempt.received.extend_from_slice(bytes);
         let closed = bytes.is_empty();
-        let verdict = match judge(&stream.received, closed) {
+        let verdict = match judge(&attempt.received, closed) {
             Some(verdict) => verdict,
-            None if stream.received.len() > RESPONSE_MAX => Verdict::NotACache(Flaw::NotCacheInfo),
+            None if attempt.received.len() > RESPONSE_MAX => Verdict::NotACache(Flaw::NotCacheInfo),
             None if closed => Verdict::NotACache(Flaw::Broken),
             None => return None,
         };
-        effects.output(Output::Close(Channel::Verify(channel)));
-        self.finish(channel, verdict)
+        Some(self.finish(index, verdict, effects))
     }
 
-    /// Takes the failure of a stream.
-    pub fn handle_failed(&mut self, channel: u32, failure: Failure) -> Option<Judged> {
+    /// Takes the failure of a stream, which is closed already.
+    pub fn handle_failed(
+        &mut self,
+        channel: u32,
+        failure: Failure,
+        effects: &mut Effects,
+    ) -> Option<Judged> {
         let flaw = match failure {
             Failure::Refused => Flaw::Refused,
             Failure::Unreachable => Flaw::Unreachable,
             Failure::Broken => Flaw::Broken,
         };
-        self.finish(channel, Verdict::NotACache(flaw))
+        let index = self.position(channel)?;
+        self.attempts.get_mut(index)?.channels.retain(|open| *open != channel);
+        Some(self.finish(index, Verdict::NotACache(flaw), effects))
     }
 
     /// Gives up one candidate whose time is over.
     pub fn advance(&mut self, now: Elapsed, effects: &mut Effects) -> Option<Judged> {
-        let stream = self.streams.iter().find(|stream| stream.deadline_at <= now)?;
-        let flaw = if stream.connected { Flaw::NoAnswer } else { Flaw::NoConnection };
-        let channel = stream.channel;
-        effects.output(Output::Close(Channel::Verify(channel)));
-        self.finish(channel, Verdict::NotACache(flaw))
+        let index = self.attempts.iter().position(|attempt| attempt.deadline_at <= now)?;
+        let is_connected = self.attempts.get(index)?.connected;
+        let flaw = if is_connected { Flaw::NoAnswer } else { Flaw::NoConnection };
+        Some(self.finish(index, Verdict::NotACache(flaw), effects))
     }
 
-    /// When `advance` is next of use.
+    /// Tries again to connect where that is due: to whom.
+    pub fn connect_again(&mut self, now: Elapsed, effects: &mut Effects) -> Vec<IpAddr> {
+        let mut attempts = std::mem::take(&mut self.attempts);
+        let mut tried = Vec::new();
+        for attempt in &mut attempts {
+            if attempt.again_at().is_some_and(|at| at <= now) {
+                attempt.again += 1;
+                self.open(attempt, effects);
+                tried.push(attempt.candidate.remote.ip());
+            }
+        }
+        self.attempts = attempts;
+        tried
+    }
+
+    /// When `advance` or `connect_again` is next of use.
     #[must_use]
     pub fn next_at(&self) -> Option<Elapsed> {
-        self.streams.iter().map(|stream| stream.deadline_at).min()
+        let next_at = |attempt: &Attempt| {
+            attempt.again_at().map_or(attempt.deadline_at, |at| at.min(attempt.deadline_at))
+        };
+        self.attempts.iter().map(next_at).min()
     }
 
-    /// Ends a verification.
-    fn finish(&mut self, channel: u32, verdict: Verdict) -> Option<Judged> {
-        let index = self.streams.iter().position(|stream| stream.channel == channel)?;
-        let stream = self.streams.swap_remove(index);
-        let Stream { candidate, by_name, started_at, .. } = stream;
-        Some(Judged { candidate, by_name, started_at, verdict })
+    /// Ends an attempt.
+    fn finish(&mut self, index: usize, verdict: Verdict, effects: &mut Effects) -> Judged {
+        let Attempt { channels, candidate, by_name, started_at, .. } =
+            self.attempts.swap_remove(index);
+        for channel in channels {
+            close(channel, effects);
+        }
+        Judged { candidate, by_name, started_at, verdict }
     }
+}
+
+impl Attempt {
+    /// When it is tried again to connect, if ever.
+    fn again_at(&self) -> Option<Elapsed> {
+        let again_after =
+            if self.candidate.origin.is_named() { NAMED_AGAIN_AFTER } else { WEAK_AGAIN_AFTER };
+        let after = again_after.get(self.again).filter(|_| !self.connected)?;
+        Some(self.started_at + *after)
+    }
+}
+
+/// Has a stream closed; false, for it is open no more.
+fn close(channel: u32, effects: &mut Effects) -> bool {
+    effects.output(Output::Close(Channel::Verify(channel)));
+    false
 }
 
 /// The verdict on what has come so far; `None` when more is needed.

@@ -40,7 +40,7 @@ const KNOWN_PER_SPEAKER_MAX: usize = 16;
 /// Places taken from one answer, the first in the order of RFC 2782: many times what one host has.
 const PLACES_MAX: usize = 4;
 /// Addresses taken of one host, as often as they are said.
-const ADDRESSES_MAX: u8 = 32;
+const HOST_ADDRESSES_MAX: u8 = 32;
 /// How often the rest is asked for that did not come along: once in each round.
 const ASKS_MAX: u8 = 3;
 
@@ -313,7 +313,7 @@ impl Announced {
             path,
             missing,
             asks_left: ASKS_MAX,
-            addresses_left: ADDRESSES_MAX,
+            addresses_left: HOST_ADDRESSES_MAX,
         });
         self.known.last_mut()
     }
@@ -458,7 +458,7 @@ mod tests {
         let mut packet = vec![instance, place, text];
         packet.extend(std::iter::repeat_n(address, 200));
         let (candidates, asked) = say(&mut announced, 5, &answer(&packet));
-        assert_eq!((candidates.len(), asked), (usize::from(ADDRESSES_MAX), 0));
+        assert_eq!((candidates.len(), asked), (usize::from(HOST_ADDRESSES_MAX), 0));
         assert_eq!(say(&mut announced, 5, &answer(&packet)), (vec![], 0));
     }
 }

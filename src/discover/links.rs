@@ -14,14 +14,15 @@ use crate::interface::{Effects, MdnsDatagram, Output};
 use crate::model::Note;
 use crate::wire::dns::MDNS_PORT;
 
-/// When the question goes out again, counted from the first time on that link: a record is not
-/// multicast twice within a second (RFC 6762 §6).
-const ASK_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
-/// When we begin to listen in other ways. A responder on a wire answers within 10 ms, and one on
-/// Wi-Fi mostly within 100 ms (RFC 6762 §6 has shared records wait 20 to 120 ms).
-const LISTEN_AFTER: Duration = Duration::from_millis(100);
+/// When the question goes out again, counted from the first time on that link: multicast is lost more
+/// often than anything else, most of all on Wi-Fi, where nobody acknowledges it. The last time is for
+/// responders that multicast their answers, which they do once a second at most (RFC 6762 §6).
+const ASK_AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(80), Duration::from_millis(300), Duration::from_secs(1)];
+/// When we begin to listen in other ways. A responder answers a question for its own name at once.
+const LISTEN_AFTER: Duration = Duration::from_millis(40);
 /// How long a link may be silent before it counts as having nothing to say.
-const LINK_TIMEOUT: Duration = Duration::from_secs(2);
+const LINK_TIMEOUT: Duration = Duration::from_millis(1500);
 /// The least time for a link that came when others had long been asked.
 const LATE_LINK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Links asked, an interface counting once for each family.

@@ -33,10 +33,12 @@ impl Mdns {
         Self { name, port, id: random.next_u16(), asked: Vec::new() }
     }
 
-    /// The question, A and AAAA in one packet.
+    /// The questions, each in a packet of its own: a responder that is asked several at once waits 20
+    /// to 120 ms, for others may know the rest (RFC 6762 §6.3).
     #[must_use]
-    pub fn question(&self) -> Vec<u8> {
-        compose_question(self.id, false, &self.name, &[RecordType::A, RecordType::Aaaa])
+    pub fn questions(&self) -> Vec<Vec<u8>> {
+        let question = |kind| compose_question(self.id, false, &self.name, &[kind]);
+        [RecordType::A, RecordType::Aaaa].map(question).into()
     }
 
     /// Asks neighbours one by one (RFC 6762 §5.5), each once: a stateful firewall lets the answer to
@@ -49,8 +51,9 @@ impl Mdns {
             {
                 self.asked.push(*remote);
                 let host = with_port(*remote, MDNS_PORT);
-                let question = self.question();
-                effects.output(Output::AskDirectly { host, interface: *interface, question });
+                for question in self.questions() {
+                    effects.output(Output::AskDirectly { host, interface: *interface, question });
+                }
             }
         }
     }

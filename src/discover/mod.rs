@@ -21,6 +21,7 @@ pub mod sweep;
 pub use nearby::follow_same_host;
 pub use random::Random;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -36,15 +37,15 @@ use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
 use resolver::{Resolver, Subject};
-use sweep::Sweep;
+use sweep::{Sweep, ask_arp};
 
 /// The weak methods and when each may start, counted from when the network is up: sooner if all
 /// before it are finished. Each costs others more than the one before it.
 const SCHEDULE: [(Origin, Duration); 4] = [
     (Origin::Gateway, Duration::from_millis(50)),
     (Origin::Neighbours, Duration::from_millis(100)),
-    (Origin::Ping, Duration::from_millis(500)),
-    (Origin::Sweep, Duration::from_secs(1)),
+    (Origin::Ping, Duration::from_millis(250)),
+    (Origin::Sweep, Duration::from_millis(500)),
 ];
 
 /// All methods of one search.
@@ -92,10 +93,8 @@ impl Discovery {
         let is_exclusive = known::follow(known, methods, config.port, effects);
         let methods = if is_exclusive { Methods::NONE } else { methods };
         let mdns = Mdns::new(config.host.local_name.clone(), config.port, &mut random);
-        let mut questions = Vec::new();
-        if methods.contains(Origin::Mdns) {
-            questions.push(mdns.question());
-        }
+        let mut questions = mdns.questions();
+        questions.retain(|_| methods.contains(Origin::Mdns));
         let announced = Announced::new(&mut random);
         if methods.contains(Origin::Announced) {
             questions.push(announced.question());
@@ -110,12 +109,7 @@ impl Discovery {
             dns: Dns::new(config.host.name.clone(), config.port),
             resolver: Resolver::new(random),
             neighbours: Neighbours::default(),
-            sweep: Sweep::new(
-                config.port,
-                config.sweep_rate,
-                config.sweep_limit,
-                config.sweep.clone(),
-            ),
+            sweep: Sweep::new(config),
             started: Methods::NONE,
             reported: Methods::NONE,
             packet_socket: None,
@@ -241,6 +235,7 @@ impl Discovery {
             self.start_due(now, network, up_since, effects);
         }
         self.neighbours.advance(now, effects);
+        self.ping.advance(now, effects);
         self.sweep.advance(now, has_room, effects);
         if up_since.is_some() {
             self.report_finished(now, effects);
@@ -255,9 +250,10 @@ impl Discovery {
         up_since: Elapsed,
         effects: &mut Effects,
     ) {
-        let mut all_finished = self.are_named_finished(now);
+        let mut all_finished = self.are_named_finished(now, false);
         for (origin, after) in SCHEDULE {
-            let is_due = all_finished || up_since + after <= now;
+            let is_near = origin == Origin::Gateway && network.is_qemu_user();
+            let is_due = all_finished || is_near || up_since + after <= now;
             if is_due && self.is_yet_to_start(origin) {
                 self.start(now, origin, network, effects);
             }
@@ -328,11 +324,11 @@ impl Discovery {
         Origin::METHODS.into_iter().all(|origin| self.is_finished_with(origin, now))
     }
 
-    /// Whether those that know the cache by name are.
+    /// Whether those that know the cache by name are; where we are `alone`, without multicast DNS.
     #[must_use]
-    pub fn are_named_finished(&self, now: Elapsed) -> bool {
+    pub fn are_named_finished(&self, now: Elapsed, alone: bool) -> bool {
         let mut named = Origin::METHODS.into_iter().filter(|origin| origin.is_named());
-        named.all(|origin| self.is_finished_with(origin, now))
+        named.all(|origin| alone && origin == Origin::Mdns || self.is_finished_with(origin, now))
     }
 
     /// Whether those are that need no look at the network to begin.
@@ -344,9 +340,17 @@ impl Discovery {
     /// Whether a method is to be used that takes a network.
     #[must_use]
     pub fn needs_network(&self) -> bool {
-        Origin::METHODS
-            .into_iter()
-            .any(|origin| origin > Origin::Hosts && self.methods.contains(origin))
+        let mut remote = Origin::METHODS.into_iter().filter(|origin| *origin > Origin::Hosts);
+        remote.any(|origin| self.methods.contains(origin))
+    }
+
+    /// Has a host looked for by ARP again: the kernel does so only after a second.
+    pub fn resolve(&self, address: IpAddr, network: &Network, effects: &mut Effects) {
+        match self.packet_socket {
+            Some(true) => ask_arp(address, network, effects),
+            Some(false) => {}
+            None => effects.output(Output::OpenPacketSocket),
+        }
     }
 
     /// Whether a candidate is worth a word: every address of a sweep that connects is one.
@@ -375,9 +379,7 @@ impl Discovery {
 
     /// Tells how far the sweep came.
     pub fn finish(&self, effects: &mut Effects) {
-        if self.sweep.has_started() {
-            effects.note(self.sweep.summary());
-        }
+        self.sweep.finish(effects);
     }
 }
 

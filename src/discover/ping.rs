@@ -16,6 +16,8 @@ use crate::wire::icmp::{COOKIE_LENGTH, compose_request, parse_reply};
 
 /// How long answers are waited for; hosts on Wi-Fi that sleep take longest.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// When everybody is asked again, counted from the first time: nobody acknowledges a broadcast.
+const PING_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(120), Duration::from_millis(280)];
 /// All nodes on the link. RFC 4291 §2.7.1.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Links pinged.
@@ -32,6 +34,8 @@ pub struct Ping {
     started_at: Option<Elapsed>,
     /// Everybody's addresses that were asked.
     targets: Vec<SocketAddr>,
+    /// How often they were asked again.
+    again: usize,
 }
 
 impl Ping {
@@ -42,7 +46,7 @@ impl Ping {
         for byte in &mut cookie {
             *byte = random.next_u16().to_be_bytes()[0];
         }
-        Self { port, cookie, started_at: None, targets: Vec::new() }
+        Self { port, cookie, started_at: None, targets: Vec::new(), again: 0 }
     }
 
     /// Begins, or goes on with the links that have come since.
@@ -56,12 +60,32 @@ impl Ping {
         for target in of_prefixes.chain(of_links) {
             if !self.targets.contains(&target) && self.targets.len() < TARGETS_MAX {
                 self.targets.push(target);
-                let message = compose_request(target.is_ipv6(), self.cookie);
-                effects.output(Output::Ping { target, message });
-                self.started_at = Some(now);
+                self.ping(target, effects);
+                (self.started_at, self.again) = (Some(now), 0);
             }
         }
         self.started_at = self.started_at.or(Some(now));
+    }
+
+    /// Asks everybody at one address.
+    fn ping(&self, target: SocketAddr, effects: &mut Effects) {
+        let message = compose_request(target.is_ipv6(), self.cookie);
+        effects.output(Output::Ping { target, message });
+    }
+
+    /// Asks again when the time has come.
+    pub fn advance(&mut self, now: Elapsed, effects: &mut Effects) {
+        while self.again_at().is_some_and(|at| at <= now) {
+            self.again += 1;
+            for target in &self.targets {
+                self.ping(*target, effects);
+            }
+        }
+    }
+
+    /// When everybody is asked again, if ever.
+    fn again_at(&self) -> Option<Elapsed> {
+        Some(self.started_at? + *PING_AGAIN_AFTER.get(self.again)?)
     }
 
     /// Takes an ICMP message.
@@ -72,10 +96,11 @@ impl Ping {
         }
     }
 
-    /// When silence becomes an answer, if that is still to come.
+    /// When `advance` is next of use, or silence becomes an answer, if that is still to come.
     #[must_use]
     pub fn next_at(&self, now: Elapsed) -> Option<Elapsed> {
-        self.started_at.map(|at| at + PING_TIMEOUT).filter(|at| now < *at)
+        let silent_at = self.started_at.map(|at| at + PING_TIMEOUT).filter(|at| now < *at);
+        self.again_at().or(silent_at)
     }
 
     /// Whether everybody has had time to answer.

@@ -14,11 +14,17 @@ use crate::interface::{Channel, Effects, Failure, Output};
 use crate::model::Origin;
 use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_datagram, parse_reply};
 
-/// When a question that nobody answered is sent again, counted from the first time.
-const RESEND_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
-/// When a server that has not answered counts as having nothing to say: after its second resend
-/// has had a second, like the resolvers of musl and glibc with `attempts:3`.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(4);
+/// When a question that nobody answered is sent again, counted from the first time. A server on the
+/// LAN that knows the name answers before the first of these.
+const RESEND_AFTER: [Duration; 4] = [
+    Duration::from_millis(80),
+    Duration::from_millis(300),
+    Duration::from_millis(900),
+    Duration::from_millis(1800),
+];
+/// When a server that has not answered counts as having nothing to say: when its last resend has had
+/// almost a second.
+const SERVER_TIMEOUT: Duration = Duration::from_millis(2750);
 /// The least time for a server that became known when others had long been asked.
 const LATE_SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions of one method: eight servers, two types, and as many again after network changes.

@@ -1,5 +1,6 @@
 //! Asks the kernel for the state of the network, over route netlink, and hears of changes.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 
 use socket2::Socket;
@@ -7,7 +8,7 @@ use socket2::Socket;
 use super::network::Network;
 use super::resolv_conf::{ResolvConf, read_resolv_conf};
 use crate::sys;
-use crate::wire::netlink::{Message, Table, compose_dump, parse_messages};
+use crate::wire::netlink::{Link, Message, Table, compose_dump, parse_messages};
 
 /// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
 const MESSAGES_MAX: usize = 8192;
@@ -55,7 +56,18 @@ pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
         }
     }
     let ResolvConf { nameservers, search_domains } = read_resolv_conf(&sys::interface_index);
-    Ok(Network { search_domains, ..Network::from_messages(&messages, nameservers) })
+    let network = Network::from_messages(&messages, nameservers);
+    let mut network = Network { search_domains, ..network };
+    for interface in &mut network.interfaces {
+        interface.is_wireless = is_wireless(&interface.link);
+    }
+    Ok(network)
+}
+
+/// Whether an interface is Wi-Fi: its driver's part in cfg80211 stands in sysfs then.
+fn is_wireless(link: &Link) -> bool {
+    let name = str::from_utf8(&link.name).unwrap_or_default().trim_end_matches('\0');
+    fs::symlink_metadata(["/sys/class/net/", name, "/phy80211"].concat()).is_ok()
 }
 
 /// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read

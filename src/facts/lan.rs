@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::network::{Interface, Network};
+use super::network::{Interface, Neighbour, Network};
 use super::prefix::Prefix;
 use crate::address::is_approachable;
 use crate::wire::dns::DNS_PORT;
@@ -30,6 +30,19 @@ impl Network {
         self.interfaces.iter().filter(|interface| interface.is_routable())
     }
 
+    /// Whether this is QEMU's user network, whose hosts are the computer that it runs on: their Ethernet
+    /// addresses are `52:55` and their own IPv4 addresses (libslirp's `slirp.c`).
+    #[must_use]
+    pub fn is_qemu_user(&self) -> bool {
+        let of_qemu = |known: &Neighbour| {
+            let hardware = known.hardware_address.unwrap_or_default();
+            matches!(known.remote.ip(), IpAddr::V4(v4) if hardware.starts_with(&[0x52, 0x55])
+                && hardware.ends_with(&v4.octets()))
+        };
+        let mut of_v4 = self.neighbours.iter().filter(|known| known.remote.is_ipv4()).peekable();
+        of_v4.peek().is_some() && of_v4.all(of_qemu)
+    }
+
     /// The interfaces where we may speak to hosts that we know nothing of: Ethernet or Wi-Fi that is
     /// up; no tunnel, no point-to-point link, nothing that only leads to containers.
     pub fn lan_interfaces(&self) -> impl Iterator<Item = &Interface> {
@@ -51,7 +64,7 @@ impl Network {
     #[must_use]
     pub fn lan_prefixes(&self) -> Vec<Prefix> {
         let mut prefixes: Vec<Prefix> = Vec::new();
-        for Interface { link, addresses } in self.lan_interfaces() {
+        for Interface { link, addresses, .. } in self.lan_interfaces() {
             for (address, length) in addresses {
                 if let IpAddr::V4(own) = address
                     && let Some(prefix) = Prefix::on_link(link.index, *own, *length)
@@ -172,7 +185,7 @@ mod tests {
         for kind in [LinkKind::Bridge, LinkKind::Veth] {
             let link = Link { index: 3, kind, ..CARD };
             let addresses = vec![("172.17.0.1".parse().unwrap(), 16)];
-            busy.interfaces.push(Interface { link, addresses });
+            busy.interfaces.push(Interface { link, addresses, is_wireless: false });
         }
         busy.search_domains.push_str("lan");
         assert_eq!(busy.place(), home().place(), "a neighbour, containers, a domain");

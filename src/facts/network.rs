@@ -73,6 +73,8 @@ pub struct Interface {
     pub link: Link,
     /// Addresses and the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// Whether it is Wi-Fi, as far as the kernel says so.
+    pub is_wireless: bool,
 }
 
 impl Network {
@@ -142,7 +144,11 @@ impl Network {
                         && self.interfaces.len() < INTERFACES_MAX
                     {
                         let link = Link { flags: link.flags & FLAGS_USED, ..*link };
-                        self.interfaces.push(Interface { link, addresses: Vec::new() });
+                        self.interfaces.push(Interface {
+                            link,
+                            addresses: Vec::new(),
+                            is_wireless: false,
+                        });
                     }
                 }
             }
@@ -191,11 +197,10 @@ impl Network {
         })
     }
 
-    /// The Ethernet address of an interface.
+    /// The interface with that index.
     #[must_use]
-    pub fn hardware_address(&self, index: u32) -> Option<[u8; 6]> {
-        let mut interfaces = self.interfaces.iter();
-        interfaces.find(|interface| interface.link.index == index)?.link.hardware_address
+    pub fn interface(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.link.index == index)
     }
 
     /// Whether `address` is one of this host's own.
@@ -286,6 +291,7 @@ pub mod tests {
     /// An Ethernet card.
     pub const CARD: Link = Link {
         index: 2,
+        name: [0; 16],
         flags: 0x11043,
         hardware_type: 1,
         hardware_address: Some([2, 0, 0, 0, 0, 5]),

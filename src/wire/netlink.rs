@@ -85,6 +85,8 @@ pub enum Message {
 pub struct Link {
     /// The kernel's number for it.
     pub index: u32,
+    /// Its name, and zeros.
+    pub name: [u8; 16],
     /// `IFF_*` flags.
     pub flags: u32,
     /// The `ARPHRD_*` type of its hardware.
@@ -235,6 +237,7 @@ fn parse_link(body: &[u8]) -> Result<Link, Malformed> {
     let is_of_vrf = attribute(info, 0, 4) == Ok(&b"vrf\0"[..]); // IFLA_INFO_SLAVE_KIND
     Ok(Link {
         index: u32::from_ne_bytes(array(body, 4)?),
+        name: parse_name(attribute(body, 16, 3).unwrap_or_default()), // IFLA_IFNAME
         flags: u32::from_ne_bytes(array(body, 8)?),
         hardware_type: u16::from_ne_bytes(array(body, 2)?),
         // IFLA_ADDRESS
@@ -270,6 +273,15 @@ fn parse_route(body: &[u8], messages: &mut Vec<Message>) -> Result<(), Malformed
         hops = hops.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// A name of an interface; without the zero byte that ends it 15 bytes at most.
+fn parse_name(bytes: &[u8]) -> [u8; 16] {
+    let mut name = [0; 16];
+    for (place, byte) in name.iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+    name
 }
 
 /// The number that `bytes` begin with.
@@ -371,6 +383,7 @@ mod tests {
             [
                 Message::Link(Link {
                     index: 2,
+                    name: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
                     flags: 0x11043,
                     hardware_type: 1,
                     hardware_address: None,

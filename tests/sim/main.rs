@@ -132,10 +132,13 @@ fn every_method_in_every_mood() {
     assert_eq!(runs, 1875);
 }
 
+/// A number from the environment.
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 #[test]
 fn random_worlds() {
-    let variable =
-        |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
     let seeds = match variable("CACHE_RESOLVER_SEED") {
         Some(seed) => seed..=seed,
         None => 0..=variable("CACHE_RESOLVER_SEEDS").unwrap_or(SEEDS) - 1,
@@ -167,14 +170,14 @@ fn with_server(server: Server) -> World {
 fn how_long_nothing_takes() {
     let mut denied = with_server(Server::Denies(support::NXDOMAIN));
     let end = run(&mut denied, "denied");
-    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(2001)), "mDNS has its time");
+    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(1501)), "mDNS has its time");
     let mut silent = with_server(Server::Silent);
     let end = run(&mut silent, "silent");
-    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(4000)), "DNS has its time");
+    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(2750)), "DNS has its time");
     let mut nobody = World::new(7);
     nobody.options = NAMED;
     let end = run(&mut nobody, "nobody");
-    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(2000)), "no server at all");
+    assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(1500)), "no server at all");
 }
 
 #[test]
@@ -380,7 +383,8 @@ fn a_sweep_finds_every_address_in_time() {
                 matches!(end.outcome, Outcome::Found(found) if found.remote == cache),
                 "{cache}: {end:?}"
             );
-            assert!(end.at < millis(3300), "{cache} privileged {privileged}: {end:?}");
+            let soon = if privileged { millis(1200) } else { millis(1700) };
+            assert!(end.at < soon, "{cache} privileged {privileged}: {end:?}");
         }
     }
 }
@@ -402,14 +406,77 @@ fn a_full_queue_loses_no_address() {
 
 #[test]
 fn nothing_there_is_known_soon_and_costs_little() {
-    for (privileged, sent_max) in [(true, 300), (false, 300)] {
+    // Hosts that drop what they do not expect cost five packets more each, the kernel's not counted.
+    for (privileged, mute, sent_max) in [(true, 0, 530), (true, 20, 620), (false, 20, 790)] {
         let mut world = World::new(3);
         world.privileged = privileged;
-        world.mute = (1..=20).map(|host| [10, 0, 0, host].into()).collect();
+        world.mute = (1..=mute).map(|host| [10, 0, 0, host].into()).collect();
         let end = run(&mut world, "nothing");
         assert_eq!(end.outcome, Outcome::NotFound);
-        assert!(end.at < millis(4500), "{end:?}");
+        assert!(end.at < millis(2200), "{end:?}");
         assert!(world.sent <= sent_max, "{} sent", world.sent);
+    }
+}
+
+/// What makes a world of a case.
+type Prepare<'a> = &'a dyn Fn(&mut World);
+
+/// Two packets in a hundred get lost, ARP's and the kernel's among them.
+#[test]
+fn lost_packets_are_made_good_for() {
+    // Worlds for each case, and of these how many may end otherwise: one in five hundred.
+    let worlds = variable("CACHE_RESOLVER_SEEDS").unwrap_or(20_000);
+    let missed_max = worlds / 500;
+    let elsewhere: SocketAddr = "10.0.0.2:9999".parse().unwrap();
+    let named = |hearing| {
+        move |world: &mut World| {
+            world.responders.push(Responder {
+                address: cache().ip(),
+                delay: millis(2),
+                hearing,
+                answers: vec![cache().ip()],
+            });
+        }
+    };
+    let by_dns = |world: &mut World| {
+        let server = Server::Answers(vec![cache().ip()]);
+        world.servers.push(("10.0.0.1:53".parse().unwrap(), server, millis(1)));
+    };
+    let beside_a_gateway = |world: &mut World| {
+        world.gateways = vec![SocketAddr::new(elsewhere.ip(), 0)];
+        world.hosts.push((elsewhere, Host::Cache, millis(1)));
+    };
+    let cases: [(&str, Prepare); 8] = [
+        ("--methods dns", &by_dns),
+        ("--methods mdns", &named(Hearing::Anybody)),
+        ("--methods mdns", &named(Hearing::BehindFirewall)),
+        ("--methods gateway,mdns", &|world| {
+            world.gateways = vec![SocketAddr::new(cache().ip(), 0)];
+        }),
+        ("--methods ping,mdns", &|world| world.pinged = vec![cache().ip(), [10, 0, 0, 3].into()]),
+        ("--methods sweep", &|_| {}),
+        ("", &|world| {
+            by_dns(world);
+            beside_a_gateway(world);
+        }),
+        ("", &|world| {
+            named(Hearing::BehindFirewall)(world);
+            beside_a_gateway(world);
+        }),
+    ];
+    for (number, (options, prepare)) in cases.into_iter().enumerate() {
+        let mut missed = 0;
+        for seed in 0..worlds {
+            let mut world = World::new(seed);
+            (world.loss, world.options) = (2, options);
+            world.hosts.push((cache(), Host::Cache, millis(1)));
+            prepare(&mut world);
+            let end = run(&mut world, "loss");
+            let is_right = matches!(end.outcome, Outcome::Found(found) if found.remote == cache());
+            missed += u64::from(!is_right);
+        }
+        println!("case {number}, {options}: {missed} of {worlds}");
+        assert!(missed <= missed_max, "case {number}, {options}: {missed} of {worlds}");
     }
 }
 
@@ -433,8 +500,8 @@ fn the_gateway_of_a_virtual_machine() {
     assert!(
         matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Gateway && found.remote == cache)
     );
-    assert!(end.at < millis(260), "{end:?}");
-    assert!(end.at >= millis(250), "a name has a head start: {end:?}");
+    assert!(end.at < millis(140), "{end:?}");
+    assert!(end.at >= millis(130), "a name has a head start: {end:?}");
 }
 
 #[test]
@@ -478,7 +545,7 @@ fn a_named_cache_beats_a_weak_one_that_is_quicker() {
     world.servers.push((
         "10.0.0.1:53".parse().unwrap(),
         Server::Answers(vec![cache().ip()]),
-        millis(200),
+        millis(100),
     ));
     world.hosts.push((cache(), Host::Cache, millis(400)));
     let end = run(&mut world, "named");
@@ -613,7 +680,7 @@ fn a_link_local_ghost_delays_nobody() {
     world.responders = vec![responder(9, vec![link_local(9).ip()])];
     let end = run(&mut world, "ghost");
     assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
-    assert!(end.at < millis(260), "{end:?}");
+    assert!(end.at < millis(140), "{end:?}");
 }
 
 #[test]
@@ -632,7 +699,7 @@ fn who_failed_unasked_is_asked_again_when_somebody_names_it() {
 fn the_held_cache_that_is_named_wins() {
     let mut world = with_server(Server::Answers(vec![cache().ip()]));
     world.options = "--methods neighbours,gateway,dns";
-    world.servers[0].2 = millis(200);
+    world.servers[0].2 = millis(100);
     world.gateways = vec!["10.0.0.2:0".parse().unwrap()];
     world.neighbours = vec![cache().ip()];
     world.hosts.push(("10.0.0.2:9999".parse().unwrap(), Host::Cache, millis(1)));
@@ -849,7 +916,7 @@ fn a_network_that_never_rests_is_not_asked_for_ever() {
     let config = world::config("10", "--methods mdns,gateway");
     let mut search = Search::new(&config, config.methods, &Known::default(), Paths::default(), 1);
     let mut asked = 0;
-    for round in 0..40_u8 {
+    for round in 0..30_u8 {
         let mut world = World::new(1);
         world.links.push(([10, 9, 0, round].into(), 24, LinkKind::Hardware));
         world.gateways = vec!["10.0.0.1:0".parse().unwrap()];
@@ -1039,7 +1106,7 @@ fn a_cache_of_the_name_wins_over_an_announced_one() {
     world.servers.push((
         "10.0.0.1:53".parse().unwrap(),
         Server::Answers(vec![cache().ip()]),
-        millis(200),
+        millis(100),
     ));
     world.hosts.push((cache(), Host::Cache, millis(400)));
     let end = run(&mut world, "named");
@@ -1129,10 +1196,11 @@ fn a_closed_port_ends_the_questions_for_a_domain() {
     ));
     world.network_changes = vec![(millis(0), true), (millis(300), false), (millis(600), true)];
     assert_eq!(run(&mut world, "closed").outcome, Outcome::NotFound);
-    assert!(world.sent < 120, "{} sent", world.sent);
+    assert!(world.sent < 150, "{} sent", world.sent);
 }
 
-/// With `--browse` each link gets one packet more in each round, and without it none.
+/// With `--browse` each link gets one packet more in each round, beside the two for the name, and
+/// without it none.
 #[test]
 fn one_packet_more_for_each_link_and_round() {
     let sent = |options| {
@@ -1151,9 +1219,9 @@ fn one_packet_more_for_each_link_and_round() {
     let ([names, services], without) = sent("--methods dns,mdns");
     assert!(names >= 6 && services == 0, "{names} {services}");
     let (asked, with) = sent("--methods dns,mdns --browse");
-    assert_eq!(asked, [names, names]);
+    assert_eq!(asked, [names, names / 2]);
     println!("{without} packets without --browse, {with} with");
-    assert_eq!(with, without + names + 2, "and one for each type and server");
+    assert_eq!(with, without + names / 2 + 2, "and one for each type and server");
 }
 
 /// The dice are what they say, or the seeds mean nothing.

@@ -26,10 +26,10 @@ use crate::support::{
 const STEPS_MAX: usize = 20_000;
 /// Outputs between two waits: more is one, too.
 const OUTPUTS_MAX: usize = 2_000;
-/// Connections at a time that nobody has accepted yet.
+/// Addresses at a time to which connections are open that nobody has accepted yet.
 const UNRESOLVED_MAX: usize = 128;
 /// Conversations open at a time, DNS questions included: who is done is closed at once.
-const OPEN_MAX: usize = UNRESOLVED_MAX + 64;
+const OPEN_MAX: usize = 3 * UNRESOLVED_MAX + 64;
 
 /// A private address that no route leads to.
 const UNROUTED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 7, 144));
@@ -559,7 +559,9 @@ impl World {
     /// The network as netlink would show it.
     pub fn network(&self, is_up: bool, now: Elapsed) -> Network {
         let interfaces = self.links.iter().zip(2..).map(|((own, length, kind), index)| Interface {
+            is_wireless: false,
             link: Link {
+                name: [0; 16],
                 index,
                 flags: 0x11043,
                 hardware_type: 1,
@@ -625,6 +627,8 @@ enum Event {
     Mdns(IpAddr, bool, Vec<u8>),
     Arp(u32, Vec<u8>),
     Icmp(IpAddr, Vec<u8>),
+    /// An ARP reply that the kernel has waited for.
+    Resolved(IpAddr),
     PacketSocket(bool),
     Stop,
 }
@@ -644,7 +648,10 @@ struct Run<'a> {
     /// Candidates of those who name the cache that are not judged yet.
     named: Vec<Candidate>,
     /// Connections that nobody has accepted yet.
-    unresolved: Vec<Channel>,
+    unresolved: Vec<(Channel, IpAddr)>,
+    /// Hosts whose Ethernet address the kernel knows, and connections that wait for that.
+    resolved: Vec<IpAddr>,
+    waiting: Vec<(Channel, SocketAddr, Vec<u8>)>,
     /// The last datagram that went out once more.
     sent_last: Option<(Channel, Elapsed)>,
     context: &'a str,
@@ -678,6 +685,8 @@ pub fn run(world: &mut World, context: &str) -> End {
         has_packet_socket: false,
         named: Vec::new(),
         unresolved: Vec::new(),
+        resolved: Vec::new(),
+        waiting: Vec::new(),
         sent_last: None,
         context,
     };
@@ -772,8 +781,11 @@ impl Run<'_> {
                 if remote.port() != 53 {
                     assert!(self.may_connect(remote.ip()), "{}: sent to {remote}", self.context);
                     self.world.probed.push(remote.ip());
-                    self.unresolved.push(channel);
-                    let count = self.unresolved.len();
+                    self.unresolved.push((channel, remote.ip()));
+                    let mut addresses: Vec<_> = self.unresolved.iter().map(|(_, at)| at).collect();
+                    addresses.sort_unstable();
+                    addresses.dedup();
+                    let count = addresses.len();
                     assert!(count <= UNRESOLVED_MAX, "{}: {count} unresolved", self.context);
                 }
                 self.connect(channel, remote, &request);
@@ -790,7 +802,7 @@ impl Run<'_> {
             }
             Output::Close(channel) => {
                 let before = self.open.len();
-                self.unresolved.retain(|open| *open != channel);
+                self.unresolved.retain(|(open, _)| *open != channel);
                 self.open.retain(|(open, ..)| *open != channel);
                 assert_eq!(
                     self.open.len() + 1,
@@ -919,6 +931,16 @@ impl Run<'_> {
         }
     }
 
+    /// Whether a packet does not arrive.
+    fn is_lost(&mut self) -> bool {
+        self.world.dice.percent(self.world.loss)
+    }
+
+    /// Whether a question or its answer does not.
+    fn is_either_lost(&mut self) -> bool {
+        self.is_lost() || self.is_lost()
+    }
+
     /// An ARP request goes to everybody.
     fn ask_arp(&mut self, interface: u32, packet: [u8; 28], search: &mut Search) {
         let target = IpAddr::from([packet[24], packet[25], packet[26], packet[27]]);
@@ -938,7 +960,10 @@ impl Run<'_> {
                 .hosts
                 .iter()
                 .any(|(at, host, _)| at.ip() == target && *host != Host::SwallowsSyn);
-        if is_alive && on_link(target) {
+        if is_alive && on_link(target) && !self.is_either_lost() {
+            if self.waiting.iter().any(|(_, remote, _)| remote.ip() == target) {
+                self.schedule(millis(1), Event::Resolved(target));
+            }
             let mut answer = packet.to_vec();
             answer[7] = 2;
             answer[14..18].copy_from_slice(&packet[24..28]);
@@ -965,6 +990,9 @@ impl Run<'_> {
         let mut reply = message.to_vec();
         reply[0] = 0;
         for address in self.world.pinged.clone() {
+            if self.is_either_lost() {
+                continue;
+            }
             self.schedule(millis(1), Event::Icmp(address, reply.clone()));
             self.schedule(millis(1), Event::Icmp(address, message.to_vec()));
             self.schedule(millis(1), Event::Icmp(address, b"\0\0\0\0\0\0\0\0another".to_vec()));
@@ -975,7 +1003,7 @@ impl Run<'_> {
     fn ask_responder(&mut self, host: IpAddr, question: &[u8]) {
         let owner = name("waterbug.local");
         for responder in self.world.responders.clone() {
-            if responder.address == host && !self.world.dice.percent(self.world.loss) {
+            if responder.address == host && !self.is_either_lost() {
                 let records: Vec<Record> =
                     responder.answers.iter().map(|given| address(&owner, *given)).collect();
                 let packet = message(id_of(question), MULTICAST, &[], [&records, &[], &[]]);
@@ -993,7 +1021,7 @@ impl Run<'_> {
                 Hearing::Group => self.listens,
                 Hearing::BehindFirewall => self.has_packet_socket,
             };
-            if !is_heard || self.world.dice.percent(self.world.loss) {
+            if !is_heard || self.is_either_lost() {
                 continue;
             }
             let records: Vec<Record> =
@@ -1008,7 +1036,7 @@ impl Run<'_> {
     /// A question for services goes to the group.
     fn ask_announcers(&mut self, question: &[u8]) {
         for announcer in self.world.announcers.clone() {
-            if announcer.to_group && !self.listens || self.world.dice.percent(self.world.loss) {
+            if announcer.to_group && !self.listens || self.is_either_lost() {
                 continue;
             }
             if let Some(packet) = announcer.answer(question) {
@@ -1018,10 +1046,31 @@ impl Run<'_> {
         }
     }
 
+    /// The kernel looks for a host of our links by ARP, and again after a second. False where it knows it.
+    fn resolve(&mut self, channel: Channel, remote: SocketAddr, request: &[u8]) -> bool {
+        let address = remote.ip();
+        if self.world.loss == 0 || !on_link(address) || self.resolved.contains(&address) {
+            return false;
+        }
+        let is_new = self.waiting.iter().all(|(_, other, _)| other.ip() != address);
+        self.waiting.push((channel, remote, request.to_vec()));
+        for second in 0..3 {
+            if is_new && !self.is_either_lost() {
+                self.schedule(millis(second * 1000 + 1), Event::Resolved(address));
+                break;
+            }
+        }
+        true
+    }
+
     /// A TCP connection: the kernel makes good for loss with time.
     fn connect(&mut self, channel: Channel, remote: SocketAddr, request: &[u8]) {
-        let resent =
-            if self.world.dice.percent(self.world.loss) { millis(1000) } else { millis(0) };
+        if self.world.host_at(remote).is_some() && self.resolve(channel, remote, request) {
+            return;
+        }
+        let resent = if self.is_either_lost() { millis(1000) } else { millis(0) };
+        let answered_later =
+            if self.is_either_lost() { millis(200) } else { millis(0) }.since(Elapsed::START);
         if remote.port() == 53 {
             return self.answer_over_tcp(channel, remote, request);
         }
@@ -1029,7 +1078,7 @@ impl Run<'_> {
             return self.schedule(millis(3000), Event::Failed(channel, Failure::Unreachable));
         };
         let connected = resent + delay.since(Elapsed::START);
-        let answered = connected + Duration::from_millis(1);
+        let answered = connected + answered_later + Duration::from_millis(1);
         match host {
             Host::SwallowsSyn => return,
             Host::Refuses => {
@@ -1119,7 +1168,7 @@ impl Run<'_> {
                 search.handle(self.now, Input::Network(self.world.network(is_up, self.now)));
             }
             Event::Connected(channel) if is_open(&channel) => {
-                self.unresolved.retain(|open| *open != channel);
+                self.unresolved.retain(|(open, _)| *open != channel);
                 search.handle(self.now, Input::Connected(channel));
             }
             Event::Received(channel, bytes) if is_open(&channel) => {
@@ -1127,7 +1176,7 @@ impl Run<'_> {
             }
             Event::Failed(channel, failure) if is_open(&channel) => {
                 self.open.retain(|(open, ..)| *open != channel);
-                self.unresolved.retain(|open| *open != channel);
+                self.unresolved.retain(|(open, _)| *open != channel);
                 search.handle(self.now, Input::Failed(channel, failure));
             }
             Event::Arp(interface, packet) => {
@@ -1140,6 +1189,20 @@ impl Run<'_> {
                 let source = SocketAddr::new(source, 5353);
                 let datagram = MdnsDatagram { interface: 2, source, multicast, payload: &payload };
                 search.handle(self.now, Input::Mdns(datagram));
+            }
+            Event::Resolved(address) => {
+                if !self.resolved.contains(&address) {
+                    self.resolved.push(address);
+                }
+                let (ready, waiting) = std::mem::take(&mut self.waiting)
+                    .into_iter()
+                    .partition(|(_, remote, _)| remote.ip() == address);
+                self.waiting = waiting;
+                let ready: Vec<_> = ready;
+                for (channel, remote, request) in ready {
+                    self.connect(channel, remote, &request);
+                }
+                search.handle(self.now, Input::Tick);
             }
             Event::PacketSocket(open) => search.handle(self.now, Input::PacketSocket(open)),
             Event::Stop => search.handle(self.now, Input::Stop),
