@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::config::{Config, Report};
 use crate::elapsed::Elapsed;
-use crate::facts::{Known, Previous, read_hosts, read_override, read_previous, read_resolv_conf};
+use crate::facts::{
+    Known, Network, Previous, read_hosts, read_override, read_previous, read_resolv_conf,
+};
 use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
 use crate::model::{Found, Methods, Origin, Outcome};
 use crate::output::{self, Files, Kind};
@@ -60,8 +62,10 @@ struct Ended {
     clock: Clock,
     /// What happened.
     timeline: Timeline,
+    /// The network that was searched, as far as it decides where the cache is; if it was looked at.
+    place: Option<Network>,
     /// To be closed when the files are written.
-    _open: StillOpen,
+    open: StillOpen,
 }
 
 /// How writing the files has ended.
@@ -81,13 +85,17 @@ impl Run<'_> {
         let ended = self.search(self.config.methods, clock);
         let outcome = ended.outcome;
         let is_written = self.decide(outcome, &ended);
-        drop(ended);
+        let Ended { place, open, .. } = ended;
+        match watcher {
+            Some(_) => drop(open),
+            None => open.leave_behind(),
+        }
         match (outcome, watcher) {
             _ if !is_written => ExitCode::from(status::NOT_WRITTEN),
             (Outcome::Interrupted, _) => ExitCode::SUCCESS,
             _ if self.signals.have_come(Duration::ZERO) => ExitCode::SUCCESS,
             (outcome, Some(mut watcher)) => {
-                watcher.handle_answer(matches!(outcome, Outcome::Found(_)));
+                watcher.handle_answer(matches!(outcome, Outcome::Found(_)), place);
                 self.watch(watcher)
             }
             (Outcome::NoNetwork, None) => ExitCode::from(status::NO_NETWORK),
@@ -111,12 +119,12 @@ impl Run<'_> {
                 Ask::Named => self.config.later_methods.named(),
                 Ask::All => self.config.later_methods,
             };
-            let ended = self.search(methods, Clock::start());
+            let mut ended = self.search(methods, Clock::start());
             if ended.outcome == Outcome::Interrupted {
                 return ExitCode::SUCCESS;
             }
             let is_found = matches!(ended.outcome, Outcome::Found(_));
-            watcher.handle_answer(is_found);
+            watcher.handle_answer(is_found, ended.place.take());
             // That one cache does not answer decides nothing.
             if (is_found || ask != Ask::Previous) && !self.decide(ended.outcome, &ended) {
                 return ExitCode::from(status::NOT_WRITTEN);
@@ -141,11 +149,12 @@ impl Run<'_> {
         let (log, host) = (&mut self.log, &self.config.host.text);
         let events = EventLoop::new(clock, self.signals, host, &mut timeline, log);
         let (outcome, open) = events.run(&mut search);
-        self.paths = search.into_paths();
+        let (paths, network) = search.into_parts();
+        self.paths = paths;
         if let Outcome::Found(Found { remote, path, by_name, .. }) = outcome {
             self.previous = Some(Previous { remote, path, by_name });
         }
-        Ended { outcome, clock, timeline, _open: open }
+        Ended { outcome, clock, timeline, place: network.map(Network::place), open }
     }
 
     /// Brings the files up to date, and tells what is new about it; false where they could not be
@@ -255,5 +264,5 @@ fn read_known(config: &Config, log: &mut Log) -> Known {
     });
     let hosts = read_hosts(HOSTS, &config.host.text);
     let nameservers = read_resolv_conf(&sys::interface_index).nameservers;
-    Known { override_, previous, hosts, nameservers }
+    Known { override_, previous, hosts, nameservers, uptime: sys::uptime() }
 }

@@ -55,7 +55,7 @@ impl Search {
         let discovery = Discovery::new(config, methods, known, seed, &mut effects);
         Self {
             ends_at: Elapsed::START + config.search_time(),
-            surroundings: Surroundings::default(),
+            surroundings: Surroundings::new(known.uptime),
             discovery,
             frontier: Frontier::default(),
             verify: Verify::new(config.host.text.clone()),
@@ -116,10 +116,10 @@ impl Search {
         &self.effects.paths
     }
 
-    /// The same, when the search is over.
+    /// The same and the network, if it was looked at, when the search is over.
     #[must_use]
-    pub fn into_paths(self) -> Paths {
-        self.effects.paths
+    pub fn into_parts(self) -> (Paths, Option<Network>) {
+        (self.effects.paths, self.surroundings.into_known())
     }
 
     /// Takes the network's state.
@@ -165,7 +165,7 @@ impl Search {
         if let Some(found) = self.choose() {
             return self.finish(Outcome::Found(found));
         }
-        if self.ends_at <= self.now {
+        if self.surroundings.ends_by(self.ends_at) <= self.now {
             self.effects.note(Note::BudgetSpent);
             return self.finish(match self.held {
                 Some(found) => Outcome::Found(found),
@@ -295,6 +295,6 @@ impl Search {
         ]
         .into_iter()
         .flatten()
-        .fold(self.ends_at.min(look_at), Elapsed::min)
+        .fold(self.surroundings.ends_by(self.ends_at).min(look_at), Elapsed::min)
     }
 }

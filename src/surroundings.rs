@@ -14,6 +14,12 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 const QUIET_TIME: Duration = Duration::from_millis(2);
 /// How long a network that came up while we waited may still change before it is judged.
 const NETWORK_SETTLE_TIME: Duration = Duration::from_secs(1);
+/// How long after its start a host may still be bringing its network up: what systemd gives
+/// network-online.target.
+const BOOT_TIME: Duration = Duration::from_secs(120);
+/// How long a host without a carrier is waited for later: a cable that was just plugged in takes two or
+/// three seconds to speak.
+const OFFLINE_TIME: Duration = Duration::from_secs(3);
 /// Changes of the network after which who was silent is asked again: containers and cables that come
 /// and go all the time must not keep the search from ending.
 const MOVES_MAX: u32 = 4;
@@ -33,6 +39,10 @@ pub struct Surroundings {
     moves: u32,
     /// When it is next looked at.
     pub look_at: Elapsed,
+    /// When it has last changed.
+    changed_at: Elapsed,
+    /// Whether whatever brings a network up has had its time.
+    has_booted: bool,
 }
 
 /// What is new about the network.
@@ -44,9 +54,10 @@ pub struct Change {
     pub has_moved: bool,
 }
 
-impl Default for Surroundings {
-    /// Nothing is known yet.
-    fn default() -> Self {
+impl Surroundings {
+    /// Nothing is known yet of the network of a host that has been up for so long.
+    #[must_use]
+    pub fn new(uptime: Duration) -> Self {
         Self {
             network: Network::default(),
             is_known: false,
@@ -54,11 +65,11 @@ impl Default for Surroundings {
             came_up_late: false,
             moves: 0,
             look_at: Elapsed::START + QUIET_TIME,
+            changed_at: Elapsed::START,
+            has_booted: BOOT_TIME <= uptime,
         }
     }
-}
 
-impl Surroundings {
     /// Takes the network as it is now; `None` where nothing is new.
     pub fn update(&mut self, now: Elapsed, network: Network) -> Option<Change> {
         self.look_at = now + READ_INTERVAL;
@@ -72,6 +83,7 @@ impl Surroundings {
         self.moves += u32::from(has_moved);
         self.network = network;
         self.is_known = true;
+        self.changed_at = now;
         let is_up = self.network.is_up();
         self.came_up_late |= !is_up;
         let came_up = is_up && !was_up;
@@ -94,6 +106,20 @@ impl Surroundings {
     #[must_use]
     pub fn is_up_since(&self) -> Option<Elapsed> {
         self.up_since.filter(|_| self.network.is_up())
+    }
+
+    /// When a search that may take until `at` ends for want of a network: a host that has long booted
+    /// and is offline may stay so.
+    #[must_use]
+    pub fn ends_by(&self, at: Elapsed) -> Elapsed {
+        let is_offline = self.has_booted && self.network.is_offline();
+        if is_offline { at.min(self.changed_at + OFFLINE_TIME) } else { at }
+    }
+
+    /// The network, if it was looked at.
+    #[must_use]
+    pub fn into_known(self) -> Option<Network> {
+        Some(self.network).filter(|_| self.is_known)
     }
 
     /// When it has settled, if it is up.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::{Interface, Neighbour, Network};
 use super::prefix::Prefix;
-use crate::address::is_approachable;
+use crate::address::{is_approachable, is_link_local};
 use crate::wire::dns::DNS_PORT;
 use crate::wire::netlink::{Hop, Link, LinkKind};
 
@@ -41,6 +41,14 @@ impl Network {
         };
         let mut of_v4 = self.neighbours.iter().filter(|known| known.remote.is_ipv4()).peekable();
         of_v4.peek().is_some() && of_v4.all(of_qemu)
+    }
+
+    /// Whether no cable is plugged in and no Wi-Fi joined: links that somebody has brought up are there,
+    /// and none has a carrier. Where nobody has yet, somebody may.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        let mut links = self.interfaces.iter().filter(|it| it.is_wanted_up()).peekable();
+        links.peek().is_some() && !links.any(Interface::is_running)
     }
 
     /// The interfaces where we may speak to hosts that we know nothing of: Ethernet or Wi-Fi that is
@@ -115,6 +123,8 @@ impl Network {
         for interface in &mut interfaces {
             // A bridge takes the least of its ports'.
             interface.link.hardware_address = None;
+            // They come by themselves some seconds after the others.
+            interface.addresses.retain(|(address, _)| !is_link_local(*address));
         }
         self.interfaces = interfaces;
         self.neighbours.clear();

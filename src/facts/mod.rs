@@ -20,6 +20,7 @@ pub use prefix::Prefix;
 pub use resolv_conf::{ResolvConf, read_resolv_conf};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::path::PathId;
 use lines::for_each_line;
@@ -36,6 +37,8 @@ pub struct Known {
     pub hosts: Vec<IpAddr>,
     /// The DNS servers in resolv.conf.
     pub nameservers: Vec<SocketAddr>,
+    /// How long this host has been up.
+    pub uptime: Duration,
 }
 
 /// Where an earlier search found the cache.

@@ -228,6 +228,12 @@ impl Network {
 }
 
 impl Interface {
+    /// Whether somebody has brought it up, and it is not the loopback.
+    #[must_use]
+    pub const fn is_wanted_up(&self) -> bool {
+        self.link.flags & FLAG_UP != 0 && !self.is_loopback()
+    }
+
     /// Whether it is up and has a carrier.
     #[must_use]
     pub const fn is_running(&self) -> bool {

@@ -40,8 +40,8 @@ pub struct EventLoop<'a> {
     log: &'a mut Log,
     /// Ask us to stop.
     signals: &'a StopSignals,
-    /// Tells of changes of the network; none where the system has no netlink for us.
-    changes: Option<Socket>,
+    /// Tells of changes of the network, from the first look at it on.
+    changes: Option<io::Result<Socket>>,
     /// Every conversation of the search.
     conversations: Vec<Conversation>,
     /// The sockets that speak to many.
@@ -57,7 +57,16 @@ pub struct EventLoop<'a> {
 #[derive(Debug)]
 pub struct StillOpen {
     /// The packet socket, if it was opened.
-    _packet_socket: Option<io::Result<Socket>>,
+    packet_socket: Option<io::Result<Socket>>,
+}
+
+impl StillOpen {
+    /// Leaves the closing to a child, for the program is about to end.
+    pub fn leave_behind(self) {
+        if let Some(Ok(_)) = self.packet_socket {
+            sys::leave_behind();
+        }
+    }
 }
 
 /// A descriptor that is ready, by what it is for.
@@ -83,17 +92,13 @@ impl<'a> EventLoop<'a> {
         timeline: &'a mut Timeline,
         log: &'a mut Log,
     ) -> Self {
-        let changes = watch_network();
-        if let Err(error) = &changes {
-            log.problem(&Problem::NoNetlink(error));
-        }
         Self {
             clock,
             host,
             timeline,
             log,
             signals,
-            changes: changes.ok(),
+            changes: None,
             conversations: Vec::new(),
             sockets: Sockets::default(),
             ready: Vec::new(),
@@ -113,7 +118,7 @@ impl<'a> EventLoop<'a> {
                 }
                 Err(outcome) => {
                     self.log.clear_progress();
-                    return (outcome, StillOpen { _packet_socket: self.sockets.packet });
+                    return (outcome, StillOpen { packet_socket: self.sockets.packet });
                 }
             }
         }
@@ -145,7 +150,7 @@ impl<'a> EventLoop<'a> {
             descriptors.push(sys::pollfd(descriptor, events));
         };
         watch(Ready::Signal, self.signals.as_raw_fd(), POLLIN);
-        if let Some(socket) = &self.changes {
+        if let Some(Ok(socket)) = &self.changes {
             watch(Ready::Change, socket.as_raw_fd(), POLLIN);
         }
         for (which, descriptor) in self.sockets.open() {
@@ -207,14 +212,21 @@ impl<'a> EventLoop<'a> {
 
     /// Empties the queue of changes, then looks at the whole network anew.
     fn handle_change(&mut self, search: &mut Search) {
-        if let Some(changes) = &self.changes {
+        if let Some(Ok(changes)) = &self.changes {
             drain_changes(changes);
         }
         self.read_network(search);
     }
 
-    /// Reads the network's state and tells the search.
+    /// Reads the network's state and tells the search; what changes afterwards we are told.
     fn read_network(&mut self, search: &mut Search) {
+        if self.changes.is_none() {
+            let changes = watch_network();
+            if let Err(error) = &changes {
+                self.log.problem(&Problem::NoNetlink(error));
+            }
+            self.changes = Some(changes);
+        }
         // Without an answer what is known stands; the search will ask again.
         let Ok(network) = read_network(&mut self.buffer) else { return };
         search.handle(self.clock.now(), Input::Network(network));

@@ -21,7 +21,7 @@ pub struct Watcher<'a> {
     changes: Option<Socket>,
     /// The clock of the schedule.
     clock: Clock,
-    /// The network that is searched, or was.
+    /// The network that was searched.
     place: Network,
     /// When to wake up.
     schedule: Schedule,
@@ -33,13 +33,19 @@ impl<'a> Watcher<'a> {
     pub fn new(signals: &'a StopSignals) -> Self {
         let clock = Clock::start();
         let changes = watch_network().ok();
-        let place = read_place().unwrap_or_default();
+        let place = Network::default();
         Self { signals, changes, clock, place, schedule: Schedule::new(clock.now()) }
     }
 
-    /// Takes whether the search that was due has led to a cache.
-    pub fn handle_answer(&mut self, is_found: bool) {
+    /// Takes whether the search that was due has led to a cache, and where it has searched. One that did
+    /// not have to look at the network is as good as made in the present one the first time.
+    pub fn handle_answer(&mut self, is_found: bool, place: Option<Network>) {
         self.schedule.handle_answer(self.clock.now(), is_found);
+        if let Some(place) = place {
+            self.place = place;
+        } else if self.place == Network::default() {
+            self.place = read_place().unwrap_or_default();
+        }
     }
 
     /// Waits until somebody is to be asked; `None` when a signal has come.

@@ -4,18 +4,21 @@
 #![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
 
 mod allocator;
+mod socket;
 
 pub use allocator::Allocator;
+pub use socket::{
+    interface_index, netlink, packet_socket, receive_packet, send_arp, set_multicast_interface_v4,
+};
 
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
-use libc::{c_int, c_void, socklen_t};
-use socket2::{Domain, SockFilter, Socket, Type};
+use libc::c_int;
 
 /// `major(rdev)` of memory devices, and `minor(rdev)` of `/dev/kmsg` among them.
 const KMSG_DEVICE: (u32, u32) = (1, 11);
@@ -23,11 +26,6 @@ const KMSG_DEVICE: (u32, u32) = (1, 11);
 /// The result of a call that gives -1 on failure.
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// The size of `T` as socket calls want it.
-const fn length_of<T>() -> socklen_t {
-    size_of::<T>() as socklen_t
 }
 
 /// Waits until a descriptor is ready or the time is up; what is ready stands in `revents`.
@@ -188,192 +186,6 @@ pub fn stop_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// A route netlink socket: one to ask with, or, with `groups`, one that tells of changes.
-///
-/// # Errors
-/// Whatever socket(2) and bind(2) give.
-pub fn netlink(groups: u32) -> io::Result<Socket> {
-    let socket = Socket::new_raw(
-        Domain::from(libc::AF_NETLINK),
-        Type::RAW.nonblocking().cloexec(),
-        Some(libc::NETLINK_ROUTE.into()),
-    )?;
-    if groups != 0 {
-        // SAFETY: all-zero is a valid sockaddr_nl.
-        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        address.nl_groups = groups;
-        bind(&socket, &address)?;
-    }
-    Ok(socket)
-}
-
-/// Binds a socket to an address of its family.
-fn bind<T>(socket: &Socket, address: &T) -> io::Result<()> {
-    // SAFETY: the pointer and the length describe one sockaddr.
-    check(unsafe {
-        libc::bind(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length_of::<T>())
-    })
-    .map(drop)
-}
-
-/// Lets only ARP replies, ICMP echo replies and UDP from port 5353 through, unfragmented
-/// (`linux/filter.h`). Offsets count from the network header, where a packet socket for datagrams
-/// begins.
-const FILTER: [(u16, u8, u8, u32); 28] = [
-    (0x28, 0, 0, 0xffff_f000), // 0: load the Ethernet protocol (SKF_AD_PROTOCOL)
-    (0x15, 0, 2, 0x0806),      // 1: ARP? else to 4
-    (0x28, 0, 0, 6),           // 2: load the operation
-    (0x15, 22, 23, 2),         // 3: a reply? keep, else drop
-    (0x30, 0, 0, 0),           // 4: load the first byte
-    (0x74, 0, 0, 4),           // 5: its upper half is the version
-    (0x15, 0, 10, 4),          // 6: IPv4? else to 17
-    (0x28, 0, 0, 6),           // 7: load flags and fragment offset
-    (0x45, 18, 0, 0x3fff),     // 8: a fragment? drop
-    (0xb1, 0, 0, 0),           // 9: the header's length into X
-    (0x30, 0, 0, 9),           // 10: load the protocol
-    (0x15, 0, 2, 17),          // 11: UDP? else to 14
-    (0x48, 0, 0, 0),           // 12: load the source port
-    (0x05, 0, 0, 11),          // 13: to 25
-    (0x15, 0, 12, 1),          // 14: ICMP? else drop
-    (0x50, 0, 0, 0),           // 15: load its type
-    (0x15, 9, 10, 0),          // 16: an echo reply? keep, else drop
-    (0x15, 0, 9, 6),           // 17: IPv6? else drop
-    (0x30, 0, 0, 6),           // 18: load the next header
-    (0x15, 0, 2, 17),          // 19: UDP? else to 22
-    (0x28, 0, 0, 40),          // 20: load the source port
-    (0x05, 0, 0, 3),           // 21: to 25
-    (0x15, 0, 4, 58),          // 22: ICMPv6? else drop
-    (0x30, 0, 0, 40),          // 23: load its type
-    (0x15, 1, 2, 129),         // 24: an echo reply? keep, else drop
-    (0x15, 0, 1, 5353),        // 25: multicast DNS? else drop
-    (0x06, 0, 0, 0xffff),      // 26: keep
-    (0x06, 0, 0, 0),           // 27: drop
-];
-
-/// A packet socket that hears answers on all interfaces, without their link-layer header and before a
-/// firewall sees them, and that sends ARP (packet(7)). Needs `CAP_NET_RAW`.
-///
-/// # Errors
-/// Whatever socket(2), setsockopt(2) and bind(2) give; `PermissionDenied` without the privilege.
-pub fn packet_socket() -> io::Result<Socket> {
-    // Protocol 0 hears nothing until the filter is in place.
-    let socket =
-        Socket::new_raw(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), Some(0.into()))?;
-    let filter = FILTER.map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
-    socket.attach_filter(&filter)?;
-    bind(&socket, &link_address(libc::ETH_P_ALL as u16))?;
-    Ok(socket)
-}
-
-/// The link-layer address of everybody who speaks an Ethernet `protocol` (packet(7)).
-fn link_address(protocol: u16) -> libc::sockaddr_ll {
-    // SAFETY: all-zero is a valid sockaddr_ll.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    address.sll_protocol = protocol.to_be();
-    address
-}
-
-/// Broadcasts an ARP packet through an interface.
-///
-/// # Errors
-/// Whatever sendto(2) gives; `ENOBUFS` when the interface's queue is full.
-pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()> {
-    let mut address = link_address(libc::ETH_P_ARP as u16);
-    address.sll_ifindex = interface.cast_signed();
-    address.sll_halen = 6;
-    if let Some(hardware) = address.sll_addr.get_mut(..6) {
-        hardware.fill(0xff);
-    }
-    // SAFETY: both pointers come with their lengths.
-    let count = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            packet.as_ptr().cast(),
-            packet.len(),
-            0,
-            (&raw const address).cast(),
-            length_of::<libc::sockaddr_ll>(),
-        )
-    };
-    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Receives a packet from a packet socket: its length, the interface it came in through, and
-/// whether it is ARP.
-///
-/// # Errors
-/// Whatever recvfrom(2) gives.
-pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, u32, bool)> {
-    let mut address = link_address(0);
-    let mut address_length = length_of::<libc::sockaddr_ll>();
-    // SAFETY: both pointers come with their lengths.
-    let count = unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            0,
-            (&raw mut address).cast(),
-            &raw mut address_length,
-        )
-    };
-    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    let is_arp = u16::from_be(address.sll_protocol) == libc::ETH_P_ARP as u16;
-    Ok((count, address.sll_ifindex.unsigned_abs(), is_arp))
-}
-
-/// Sends multicast from `socket` out of `interface` (ip(7), `IP_MULTICAST_IF`); socket2 only
-/// takes an address here, which two interfaces may share.
-///
-/// # Errors
-/// Whatever setsockopt(2) gives.
-pub fn set_multicast_interface_v4(socket: &Socket, interface: u32) -> io::Result<()> {
-    let any = libc::in_addr { s_addr: 0 };
-    let request = libc::ip_mreqn {
-        imr_multiaddr: any,
-        imr_address: any,
-        imr_ifindex: interface.cast_signed(),
-    };
-    // SAFETY: the pointer and the length describe the request.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_MULTICAST_IF,
-            (&raw const request).cast::<c_void>(),
-            length_of::<libc::ip_mreqn>(),
-        )
-    })
-    .map(drop)
-}
-
-/// The index of the interface called `name` (netdevice(7)). Any socket serves to ask, and netlink's
-/// is one that our sandbox allows: libc's own function opens one of `AF_UNIX`.
-#[must_use]
-pub fn interface_index(name: &str) -> Option<u32> {
-    /// `struct ifreq`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Request {
-        /// The interface's name, ended by a zero byte.
-        name: [u8; libc::IFNAMSIZ],
-        /// Its index.
-        index: c_int,
-        /// The rest of the union that the index is part of.
-        _rest: [u32; 5],
-    }
-    let mut request = Request::default();
-    let place = request.name.get_mut(..libc::IFNAMSIZ - 1)?.get_mut(..name.len())?;
-    place.copy_from_slice(name.as_bytes());
-    let socket = netlink(0).ok()?;
-    // SAFETY: the structure is as large as the kernel's, and the name in it ends.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) })
-        .ok()?;
-    u32::try_from(request.index).ok()
-}
-
 /// Sixty-four bits that a stranger cannot guess.
 ///
 /// In the first moments of a boot the kernel may have no entropy yet; it never waits for that.
@@ -417,6 +229,38 @@ pub fn stderr_is_kernel_log() -> bool {
 pub fn let_all_read() {
     // SAFETY: the call cannot fail and touches no memory.
     unsafe { libc::umask(0o022) };
+}
+
+/// Leaves all that is open to a child, which the kernel ends with us: what takes long to close keeps
+/// nobody who waits for us. Where there can be no child, it does.
+pub fn leave_behind() {
+    // SAFETY: there is one thread, and the child only makes system calls.
+    unsafe {
+        let parent = libc::getpid();
+        if libc::fork() == 0 {
+            // Who reads our output waits for its end.
+            for descriptor in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+                libc::close(descriptor);
+            }
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() == parent {
+                libc::pause();
+            }
+            libc::_exit(0);
+        }
+    }
+}
+
+/// How long this host has been up, suspended or not.
+#[must_use]
+pub fn uptime() -> Duration {
+    // SAFETY: all-zero is a valid timespec, which the call fills in.
+    let now = unsafe {
+        let mut now: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now);
+        now
+    };
+    Duration::from_secs(now.tv_sec.unsigned_abs() as _)
 }
 
 /// The number of the user whose rights we have.

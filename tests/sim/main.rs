@@ -18,6 +18,7 @@ mod support;
 mod world;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use announcers::{Announcer, BAD_PATHS, Domain, Says};
 use cache_resolver::address::with_scope;
@@ -335,6 +336,26 @@ fn the_previous_cache_is_asked_where_it_was() {
     assert!(matches!(end.outcome, Outcome::Found(found) if is_there(found)), "{end:?}");
     world.known.previous = Some(Previous { remote, path: PathId::CONFIGURED, by_name: false });
     assert_eq!(run(&mut world, "another path").outcome, Outcome::NotFound);
+}
+
+#[test]
+fn who_is_offline_for_long_knows_soon() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let mut world = with_server(Server::Answers(vec![cache().ip()]));
+    for (uptime, has_carrier, up_at, ends_at) in [
+        (minutes(1), false, 60_000_u64, 9900_u64),
+        (minutes(2), true, 60_000, 9900),
+        (minutes(2), false, 60_000, 3002),
+        (minutes(2), false, 2500, 2504),
+    ] {
+        world.network_changes = vec![(millis(up_at), true)];
+        world.known.uptime = uptime;
+        world.has_carrier = has_carrier;
+        let end = run(&mut world, "offline");
+        assert_eq!(matches!(end.outcome, Outcome::Found(_)), up_at < 10_000, "{end:?}");
+        assert!(end.at <= millis(ends_at), "{uptime:?} {has_carrier} {up_at}: {end:?}");
+        assert!(end.at.since(millis(ends_at - 10)) > Duration::ZERO, "{uptime:?}: {end:?}");
+    }
 }
 
 #[test]

@@ -168,6 +168,8 @@ pub struct World {
     pub dice: Dice,
     pub known: Known,
     /// When the network comes (true) and goes.
+    /// Whether links have a carrier while they have no address.
+    pub has_carrier: bool,
     pub network_changes: Vec<(Elapsed, bool)>,
     pub servers: Vec<(SocketAddr, Server, Elapsed)>,
     /// Servers that nobody configured.
@@ -224,6 +226,7 @@ impl World {
         Self {
             dice: Dice::new(seed),
             known: Known::default(),
+            has_carrier: true,
             network_changes: vec![(Elapsed::START, true)],
             servers: Vec::new(),
             guessed: Vec::new(),
@@ -563,7 +566,7 @@ impl World {
             link: Link {
                 name: [0; 16],
                 index,
-                flags: 0x11043,
+                flags: if is_up || self.has_carrier { 0x11043 } else { 0x1003 },
                 hardware_type: 1,
                 hardware_address: Some([2, 0, 0, 0, 0, 5]),
                 kind: *kind,
@@ -708,7 +711,7 @@ pub fn run(world: &mut World, context: &str) -> End {
         let wait_until = match run.drain(&mut search) {
             Ok(wait_until) => wait_until,
             Err(outcome) => {
-                run.world.paths = search.into_paths();
+                run.world.paths = search.into_parts().0;
                 return run.judge(outcome, config.budget);
             }
         };
