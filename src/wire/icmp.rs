@@ -5,7 +5,7 @@ use super::{Malformed, array, slice};
 /// Bytes of our payload, which tells our echoes from those of others.
 pub const COOKIE_LENGTH: usize = 8;
 /// Bytes before the payload.
-const HEADER_LENGTH: usize = 8;
+const ICMP_HEADER_LENGTH: usize = 8;
 /// Echo request and reply over IPv4.
 const TYPES_V4: (u8, u8) = (8, 0);
 /// Echo request and reply over IPv6.
@@ -33,7 +33,7 @@ pub fn parse_reply(v6: bool, message: &[u8]) -> Result<[u8; COOKIE_LENGTH], Malf
     if array(message, 0)? != [kind, 0] {
         return Err(Malformed);
     }
-    array(slice(message, HEADER_LENGTH, COOKIE_LENGTH)?, 0)
+    array(slice(message, ICMP_HEADER_LENGTH, COOKIE_LENGTH)?, 0)
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.

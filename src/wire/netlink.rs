@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::{Malformed, array, slice};
 
 /// Bytes of `struct nlmsghdr`.
-const HEADER_LENGTH: usize = 16;
+const NETLINK_HEADER_LENGTH: usize = 16;
 /// `NLM_F_REQUEST | NLM_F_DUMP`: give me the whole table.
 const FLAGS_DUMP: u16 = 0x301;
 /// The end of a dump.
@@ -146,7 +146,7 @@ pub fn compose_dump(table: Table) -> Vec<u8> {
         Table::Addresses => 8,                   // struct ifaddrmsg
         Table::Routes | Table::Neighbours => 12, // struct rtmsg, struct ndmsg
     };
-    let length = HEADER_LENGTH + body_length;
+    let length = NETLINK_HEADER_LENGTH + body_length;
     let mut request = Vec::with_capacity(length);
     #[expect(clippy::cast_possible_truncation, reason = "32 bytes")]
     request.extend_from_slice(&(length as u32).to_ne_bytes());
@@ -172,8 +172,8 @@ pub fn parse_messages(mut datagram: &[u8]) -> Vec<Message> {
 /// Splits off the first message: its type, its body, and what follows.
 fn split_message(datagram: &[u8]) -> Result<(u16, &[u8], &[u8]), Malformed> {
     let length = u32::from_ne_bytes(array(datagram, 0)?) as usize;
-    let body_length = length.checked_sub(HEADER_LENGTH).ok_or(Malformed)?;
-    let body = slice(datagram, HEADER_LENGTH, body_length)?;
+    let body_length = length.checked_sub(NETLINK_HEADER_LENGTH).ok_or(Malformed)?;
+    let body = slice(datagram, NETLINK_HEADER_LENGTH, body_length)?;
     let rest = datagram.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
     Ok((u16::from_ne_bytes(array(datagram, 4)?), body, rest))
 }
@@ -422,7 +422,7 @@ mod tests {
         let length_of = |table| {
             let request = compose_dump(table);
             assert_eq!(request.len(), u32::from_ne_bytes(array(&request, 0).unwrap()) as usize);
-            request.len() - HEADER_LENGTH
+            request.len() - NETLINK_HEADER_LENGTH
         };
         assert_eq!(length_of(Table::Links), 16);
         assert_eq!(length_of(Table::Addresses), 8);
@@ -469,7 +469,8 @@ mod tests {
     fn a_link_of_a_vrf_is_nobodys_port() {
         let fixed = [0, 0, 1, 0, 2, 0, 0, 0, 0x43, 16, 1, 0, 0, 0, 0, 0];
         let link_of = |master_kind: &[u8], kind: &[u8]| {
-            let info = message(0, &[], &[(1, kind), (4, master_kind)]).split_off(HEADER_LENGTH);
+            let info =
+                message(0, &[], &[(1, kind), (4, master_kind)]).split_off(NETLINK_HEADER_LENGTH);
             match parse_messages(&message(16, &fixed, &[(10, &[9, 0, 0, 0]), (18, &info)]))[..] {
                 [Message::Link(link)] => (link.master, link.kind),
                 _ => unreachable!(),
