@@ -287,7 +287,9 @@ fn is_url_text(text: &str) -> bool {
 /// source; a name without a scheme but with a slash it takes for a directory.
 fn check_store(value: &str) -> Result<(), String> {
     let store = value.split('?').next().unwrap_or(value);
-    let (problem, rest) = match store.split_once("://") {
+    let scheme = store.split_once(':');
+    let scheme = scheme.and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)));
+    let (problem, rest) = match scheme {
         Some(("http" | "https", rest)) if rest.is_empty() || rest.starts_with('/') => {
             return Err("names no host".to_owned());
         }

@@ -53,6 +53,7 @@ const fn micros(duration: Duration) -> u64 {
 impl Add<Duration> for Elapsed {
     type Output = Self;
 
+    #[inline(never)]
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }

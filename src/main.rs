@@ -1,6 +1,7 @@
 //! Takes the start of the clock, reads the command line, and hands over.
+#![no_main]
 
-use std::process::ExitCode;
+use std::ffi::{OsString, c_char, c_int};
 
 use cache_resolver::cli::{self, Command, Environment};
 use cache_resolver::config::Verbosity;
@@ -15,25 +16,36 @@ use cache_resolver::tell::{Level, Log, Sink};
 // SAFETY: it never starts another.
 static ALLOCATOR: sys::Allocator = unsafe { sys::Allocator::new() };
 
-fn main() -> ExitCode {
+/// What the C library calls. What std does before its own `main` costs 5 KB; `sys::begin` does the
+/// part of it that we need.
+#[expect(unsafe_code, reason = "the C library's interface")]
+// SAFETY: there is no other function of this name, and the C library gives what it takes.
+#[unsafe(no_mangle)]
+extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
+    // SAFETY: as the C library gives them.
+    decide(unsafe { sys::begin(count, arguments) })
+}
+
+/// Does what the arguments say: the exit status.
+fn decide(arguments: Vec<OsString>) -> c_int {
     let signals = StopSignals::block();
     let clock = Clock::start();
     sys::let_all_read();
     let environment = Environment {
-        runtime_directory: std::env::var("RUNTIME_DIRECTORY").ok(),
-        xdg_runtime_dir: std::env::var("XDG_RUNTIME_DIR").ok(),
+        runtime_directory: sys::environment(c"RUNTIME_DIRECTORY"),
+        xdg_runtime_dir: sys::environment(c"XDG_RUNTIME_DIR"),
         user: sys::effective_user(),
     };
-    let text = match cli::parse(std::env::args_os().skip(1), &environment) {
+    let text = match cli::parse(arguments, &environment) {
         Ok(Command::Run(config)) => return run(&config, &signals, clock),
         Ok(Command::Help) => cli::HELP,
         Ok(Command::Version) => concat!("cache-resolver ", env!("CARGO_PKG_VERSION"), "\n"),
         Err(message) => {
             let mut log = Log::new(Sink::of_stderr(), Verbosity::Quiet);
             log.write(Level::Error, &format!("{message}; see cache-resolver --help"));
-            return ExitCode::from(status::USAGE);
+            return status::USAGE;
         }
     };
     sys::print(text, signals.as_raw_fd());
-    ExitCode::SUCCESS
+    status::DECIDED
 }

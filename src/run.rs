@@ -1,6 +1,6 @@
 //! One run, from the configuration to the files, once or watching.
 
-use std::process::ExitCode;
+use std::ffi::c_int;
 use std::time::Duration;
 
 use crate::config::{Config, Report};
@@ -22,17 +22,21 @@ const HOSTS: &str = "/etc/hosts";
 
 /// Exit statuses: the contract with systemd units and scripts.
 pub mod status {
+    use std::ffi::c_int;
+
+    /// Found, or not found and the fallback is written.
+    pub const DECIDED: c_int = 0;
     /// The files could not be written.
-    pub const NOT_WRITTEN: u8 = 1;
+    pub const NOT_WRITTEN: c_int = 1;
     /// Bad usage.
-    pub const USAGE: u8 = 2;
+    pub const USAGE: c_int = 2;
     /// No network in time: run me again (`EX_TEMPFAIL`, sysexits.h).
-    pub const NO_NETWORK: u8 = 75;
+    pub const NO_NETWORK: c_int = 75;
 }
 
 /// Runs as `config` says: the program's exit status.
 #[must_use]
-pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> ExitCode {
+pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> c_int {
     let log = Log::new(Sink::of_stderr(), config.verbosity);
     let paths = Paths::new(config.path.clone());
     Run { config, log, signals, previous: None, paths, standing: None }.run(clock)
@@ -80,7 +84,7 @@ enum Written {
 
 impl Run<'_> {
     /// Searches, writes and reports once; with `--watch` it stays.
-    fn run(mut self, clock: Clock) -> ExitCode {
+    fn run(mut self, clock: Clock) -> c_int {
         let watcher = self.config.watch.then(|| Watcher::new(self.signals));
         let ended = self.search(self.config.methods, clock);
         let outcome = ended.outcome;
@@ -91,27 +95,27 @@ impl Run<'_> {
             None => open.leave_behind(),
         }
         match (outcome, watcher) {
-            _ if !is_written => ExitCode::from(status::NOT_WRITTEN),
-            (Outcome::Interrupted, _) => ExitCode::SUCCESS,
-            _ if self.signals.have_come(Duration::ZERO) => ExitCode::SUCCESS,
+            _ if !is_written => status::NOT_WRITTEN,
+            (Outcome::Interrupted, _) => status::DECIDED,
+            _ if self.signals.have_come(Duration::ZERO) => status::DECIDED,
             (outcome, Some(mut watcher)) => {
                 watcher.handle_answer(matches!(outcome, Outcome::Found(_)), place);
                 self.watch(watcher)
             }
-            (Outcome::NoNetwork, None) => ExitCode::from(status::NO_NETWORK),
-            (Outcome::Found(_) | Outcome::NotFound, None) => ExitCode::SUCCESS,
+            (Outcome::NoNetwork, None) => status::NO_NETWORK,
+            (Outcome::Found(_) | Outcome::NotFound, None) => status::DECIDED,
         }
     }
 
     /// Decides anew whenever the watcher says so.
-    fn watch(mut self, mut watcher: Watcher) -> ExitCode {
+    fn watch(mut self, mut watcher: Watcher) -> c_int {
         loop {
             let ask = match watcher.wait() {
-                Ok(None) => return ExitCode::SUCCESS,
+                Ok(None) => return status::DECIDED,
                 Ok(Some(ask)) => ask,
                 Err(error) => {
                     self.log.problem(&Problem::NoPoll(&error));
-                    return ExitCode::from(status::NOT_WRITTEN);
+                    return status::NOT_WRITTEN;
                 }
             };
             let methods = match ask {
@@ -121,13 +125,13 @@ impl Run<'_> {
             };
             let mut ended = self.search(methods, Clock::start());
             if ended.outcome == Outcome::Interrupted {
-                return ExitCode::SUCCESS;
+                return status::DECIDED;
             }
             let is_found = matches!(ended.outcome, Outcome::Found(_));
             watcher.handle_answer(is_found, ended.place.take());
             // That one cache does not answer decides nothing.
             if (is_found || ask != Ask::Previous) && !self.decide(ended.outcome, &ended) {
-                return ExitCode::from(status::NOT_WRITTEN);
+                return status::NOT_WRITTEN;
             }
         }
     }
@@ -253,7 +257,7 @@ impl Run<'_> {
 
 /// What the host's own files say of the cache.
 fn read_known(config: &Config, log: &mut Log) -> Known {
-    let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
+    let credentials = sys::environment(c"CREDENTIALS_DIRECTORY");
     let override_ =
         read_override(&config.override_file, credentials.as_deref(), config.port, &mut |problem| {
             log.problem(&Problem::Override(problem));

@@ -141,7 +141,10 @@ impl Sweep {
         if self.probe.is_none() {
             return;
         }
-        self.own = network.own_addresses().collect();
+        self.own.clear();
+        for address in network.own_addresses() {
+            self.own.push(address);
+        }
         let mut prefixes = network.lan_prefixes();
         for named in &self.named {
             // A part of our own network can be asked by ARP, and the whole of it is asked anyway.

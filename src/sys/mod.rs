@@ -11,11 +11,12 @@ pub use socket::{
     interface_index, netlink, packet_socket, receive_packet, send_arp, set_multicast_interface_v4,
 };
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsString, c_char};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
 use libc::c_int;
@@ -26,6 +27,44 @@ const KMSG_DEVICE: (u32, u32) = (1, 11);
 /// The result of a call that gives -1 on failure.
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// What a program needs before all else, and std does before `main`: no descriptor of ours gets the
+/// number of a standard one that is closed, and to write to a pipe that nobody reads ends nothing.
+/// Gives the arguments, the program's name not among them.
+///
+/// # Safety
+/// `arguments` must be the `count` strings that the C library gives `main`.
+#[must_use]
+pub unsafe fn begin(count: c_int, arguments: *const *const c_char) -> Vec<OsString> {
+    let mut standard = [0, 1, 2].map(|descriptor| pollfd(descriptor, 0));
+    let _ = poll(&mut standard, Duration::ZERO);
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the path is a C string; sigemptyset initialises the set that the other calls read.
+    unsafe {
+        for _ in standard.iter().filter(|it| it.revents & libc::POLLNVAL != 0) {
+            // It gets the lowest number that is free.
+            libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        }
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+    }
+    let places = 1..usize::try_from(count).unwrap_or(0);
+    // SAFETY: so many strings there are.
+    let argument = |place| unsafe { CStr::from_ptr(*arguments.add(place)) };
+    places.map(|place| OsString::from_vec(argument(place).to_bytes().to_vec())).collect()
+}
+
+/// The value of an environment variable, if it is there and is text.
+#[must_use]
+pub fn environment(name: &CStr) -> Option<String> {
+    // SAFETY: the name is a C string, and so is the value, which nobody changes.
+    let value = unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value))?
+    };
+    value.to_str().ok().map(str::to_owned)
 }
 
 /// Waits until a descriptor is ready or the time is up; what is ready stands in `revents`.

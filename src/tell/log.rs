@@ -32,7 +32,7 @@ impl Sink {
     pub fn of_stderr() -> Self {
         if sys::stderr_is_kernel_log() {
             Self::KernelLog
-        } else if std::env::var_os("JOURNAL_STREAM").is_some() {
+        } else if sys::environment(c"JOURNAL_STREAM").is_some() {
             Self::Journal
         } else if std::io::stderr().is_terminal() {
             Self::Terminal
