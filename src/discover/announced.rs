@@ -118,15 +118,15 @@ impl Announced {
             return;
         }
         let _ = for_each_fact(payload, medium, &mut |owner, fact| match fact {
-            Fact::Text(text) => self.take_text(source, owner, text, effects),
+            Fact::Text(text) => self.take_text(&source, owner, text, effects),
             Fact::Instance(name) => {
-                self.instance(source, &name, effects);
+                self.instance(&source, &name, effects);
             }
             _ => {}
         });
-        self.take_places(source, None, payload, medium, effects);
-        self.take_addresses(source, interface, payload, medium, effects);
-        for known in self.known.iter_mut().filter(|known| known.speaker == source) {
+        self.take_places(&source, None, payload, medium, effects);
+        self.take_addresses(&source, interface, payload, medium, effects);
+        for known in self.known.iter_mut().filter(|known| known.is_of(&source)) {
             if known.missing != 0 && known.asks_left != 0 {
                 known.asks_left -= 1;
                 let question = compose_question(self.id, false, &known.name, &known.types());
@@ -142,7 +142,7 @@ impl Announced {
         match reply {
             Reply::Addresses(addresses) => {
                 for known in &mut self.known {
-                    if known.speaker == *server && known.name == *name {
+                    if known.is_of(server) && known.name == *name {
                         for address in addresses {
                             known.follow(0, *address, effects);
                         }
@@ -150,17 +150,17 @@ impl Announced {
                 }
             }
             Reply::Records(packet) if *kind == RecordType::Srv => {
-                self.take_places(*server, Some(name), packet, Medium::Server, effects);
-                self.take_addresses(*server, 0, packet, Medium::Server, effects);
+                self.take_places(server, Some(name), packet, Medium::Server, effects);
+                self.take_addresses(server, 0, packet, Medium::Server, effects);
             }
             Reply::Records(packet) => {
                 let _ = for_each_fact(packet, Medium::Server, &mut |_, fact| {
                     if let Fact::Text(text) = fact {
-                        self.take_text(*server, name, text, effects);
+                        self.take_text(server, name, text, effects);
                     }
                 });
             }
-            _ if *kind == RecordType::Txt => self.take_text(*server, name, &[], effects),
+            _ if *kind == RecordType::Txt => self.take_text(server, name, &[], effects),
             _ => {}
         }
     }
@@ -177,7 +177,7 @@ impl Announced {
     }
 
     /// Takes a text: the path in it, or that the instance is no cache for us.
-    fn take_text(&mut self, speaker: SocketAddr, name: &Name, text: &[u8], effects: &mut Effects) {
+    fn take_text(&mut self, speaker: &SocketAddr, name: &Name, text: &[u8], effects: &mut Effects) {
         let Some(known) = self.instance(speaker, name, effects) else { return };
         let is_cache = !name.is_child_of(WEB_TYPE) || value_of(text, "nix-cache") == Some(b"1");
         let path = value_of(text, "path").unwrap_or(b"/");
@@ -193,7 +193,7 @@ impl Announced {
     /// whatever that is an alias of.
     fn take_places(
         &mut self,
-        speaker: SocketAddr,
+        speaker: &SocketAddr,
         asked: Option<&Name>,
         packet: &[u8],
         medium: Medium,
@@ -217,6 +217,9 @@ impl Announced {
                     next = order;
                 }
             });
+            if next == u64::MAX {
+                return;
+            }
             each_place(&mut |order, owner, place| {
                 if order == next {
                     self.take_place(speaker, asked.unwrap_or(owner), &place, effects);
@@ -229,7 +232,7 @@ impl Announced {
     /// Takes where an instance is.
     fn take_place(
         &mut self,
-        speaker: SocketAddr,
+        speaker: &SocketAddr,
         name: &Name,
         place: &Place,
         effects: &mut Effects,
@@ -248,13 +251,14 @@ impl Announced {
     /// Takes the addresses in an answer, those of the first places first.
     fn take_addresses(
         &mut self,
-        speaker: SocketAddr,
+        speaker: &SocketAddr,
         interface: u32,
         packet: &[u8],
         medium: Medium,
         effects: &mut Effects,
     ) {
-        for known in self.known.iter_mut().filter(|known| known.speaker == speaker) {
+        let is_host = |known: &&mut Known| known.port != 0 && known.is_of(speaker);
+        for known in self.known.iter_mut().filter(is_host) {
             let _ = for_each_fact(packet, medium, &mut |owner, fact| {
                 if let Fact::Address(address) = fact
                     && *owner == known.name
@@ -269,7 +273,7 @@ impl Announced {
     /// nothing else is said its path is the root, and a web server is none.
     fn instance(
         &mut self,
-        speaker: SocketAddr,
+        speaker: &SocketAddr,
         name: &Name,
         effects: &mut Effects,
     ) -> Option<&mut Known> {
@@ -285,15 +289,14 @@ impl Announced {
     /// What is known under this name, new where it was not; `None` where there is no room for it.
     fn add(
         &mut self,
-        speaker: SocketAddr,
+        speaker: &SocketAddr,
         name: &Name,
         port: u16,
         path: Option<PathId>,
         missing: u8,
     ) -> Option<&mut Known> {
-        let of_speaker = |known: &&Known| known.speaker == speaker;
         let is_it = |known: &Known| {
-            known.speaker == speaker
+            known.is_of(speaker)
                 && known.port == port
                 && known.name == *name
                 && (port == 0 || known.path == path)
@@ -302,12 +305,12 @@ impl Announced {
             return self.known.get_mut(index);
         }
         let max = if path.is_some() { KNOWN_MAX } else { WEB_MAX };
-        let rivals = self.known.iter().filter(of_speaker).count();
+        let rivals = self.known.iter().filter(|known| known.is_of(speaker)).count();
         if max <= self.known.len() || rivals == KNOWN_PER_SPEAKER_MAX {
             return None;
         }
         self.known.push(Known {
-            speaker,
+            speaker: *speaker,
             name: name.clone(),
             port,
             path,
@@ -320,6 +323,12 @@ impl Announced {
 }
 
 impl Known {
+    /// Whether this machine has spoken of it.
+    #[inline(never)]
+    fn is_of(&self, speaker: &SocketAddr) -> bool {
+        self.speaker == *speaker
+    }
+
     /// Makes a candidate of an address of this host.
     fn follow(&mut self, interface: u32, address: IpAddr, effects: &mut Effects) {
         if let Some(path) = self.path
