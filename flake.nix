@@ -1,5 +1,5 @@
 {
-  description = "Finds the Nix binary cache on the local network, proves it, and tells Nix";
+  description = "Finds the Nix binary cache on the local network, verifies it, and tells Nix";
 
   # There is no flake.lock: only who can download nixpkgs can make one, with `nix flake lock`. Those who take
   # this as an input give it their own nixpkgs: inputs.cache-resolver.inputs.nixpkgs.follows = "nixpkgs".
