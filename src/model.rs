@@ -238,7 +238,7 @@ impl Flaw {
 /// How a search ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A proven cache.
+    /// A verified cache.
     Found(Found),
     /// Everybody asked has had their say, or the time is up: there is none.
     NotFound,
@@ -248,7 +248,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// The proven cache and how it is to be addressed.
+/// The verified cache and how it is to be addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Where it answered.
