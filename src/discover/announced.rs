@@ -199,33 +199,17 @@ impl Announced {
         medium: Medium,
         effects: &mut Effects,
     ) {
-        let mut last = 0;
-        for _ in 0..PLACES_MAX {
-            // Of each place its rank, and its number in the answer, which no other has.
-            let each_place = |each: &mut dyn FnMut(u64, &Name, Place)| {
-                let mut number = 0;
-                let _ = for_each_fact(packet, medium, &mut |owner, fact| {
-                    number += 1;
-                    if let Fact::Place(place) = fact {
-                        each(u64::from(place.rank) << 16 | number, owner, place);
-                    }
-                });
-            };
-            let mut next = u64::MAX;
-            each_place(&mut |order, _, _| {
-                if last < order && order < next {
-                    next = order;
-                }
-            });
-            if next == u64::MAX {
-                return;
+        let mut first: Vec<(Name, Place)> = Vec::new();
+        let _ = for_each_fact(packet, medium, &mut |owner, fact| {
+            if let Fact::Place(place) = fact {
+                let is_later = |(_, known): &(Name, Place)| place.rank < known.rank;
+                let at = first.iter().position(is_later).unwrap_or(first.len());
+                first.insert(at, (owner.clone(), place));
+                first.truncate(PLACES_MAX);
             }
-            each_place(&mut |order, owner, place| {
-                if order == next {
-                    self.take_place(speaker, asked.unwrap_or(owner), &place, effects);
-                }
-            });
-            last = next;
+        });
+        for (owner, place) in &first {
+            self.take_place(speaker, asked.unwrap_or(owner), place, effects);
         }
     }
 
