@@ -152,8 +152,8 @@ def test_a_second_run_leaves_the_file_as_it_is(lan, client):
     assert (client.directory / "out/nix.conf").stat().st_mtime_ns == written
 
 
-# Whoever is known by name has a head start, of 250 ms, where those are asked, too.
-@pytest.mark.parametrize("options,limit", [(["--methods", "announced"], 150), ([], 300)])
+# Whoever is known by name has a head start, of 130 ms, where those are asked, too.
+@pytest.mark.parametrize("options,limit", [(["--methods", "announced"], 100), ([], 150)])
 def test_soon(lan, client, options, limit):
     """Behind a firewall."""
     cache = lan.host("hive", 141)

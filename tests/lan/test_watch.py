@@ -306,3 +306,16 @@ def test_files_that_cannot_be_written_end_it(home, cache, client, away):
         assert (full / "nix.conf").read_text() == before
     finally:
         sh("umount", full)
+
+
+def test_a_link_that_still_settles_is_searched_once(home, cache, router):
+    """The kernel makes a link-local address, and tries it out, while the first search is under way."""
+    router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
+    client = home.host("settling", 51, ipv6=True, plugged=False)
+    client.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=1")
+    client.plug()
+    client.write_etc("resolv.conf", "nameserver 10.77.0.250\n")  # nobody: the search takes its time
+    watcher = Watcher(client, "--verbose", "--methods", "dns,mdns,gateway")
+    watcher.wait_for(None, 5)
+    time.sleep(3 * SETTLE)
+    assert watcher.log.count("network is up") == 1, watcher.log
