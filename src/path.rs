@@ -3,8 +3,9 @@
 
 /// Bytes of a path that another machine gives: several times what those in use have.
 pub const PATH_MAX: usize = 64;
-/// Paths kept besides the configured one. Most machines give the same few.
-const PATHS_MAX: usize = 32;
+/// Paths kept besides the configured one: the root, that of an earlier search, and one for each of the
+/// 64 instances that `announced` keeps, so that nobody's paths leave others none.
+const PATHS_MAX: usize = 66;
 
 /// Which of the known paths: a byte, for a thousand candidates have one each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::facts::{
 use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
 use crate::model::{Found, Methods, Origin, Outcome};
 use crate::output::{self, Files, Kind};
-use crate::path::Paths;
+use crate::path::{PathId, Paths};
 use crate::search::Search;
 use crate::sys;
 use crate::tell::{Level, Log, Problem, Sink, Timeline, summarise};
@@ -138,9 +138,9 @@ impl Run<'_> {
 
     /// Searches with `methods`.
     fn search(&mut self, methods: Methods, clock: Clock) -> Ended {
-        if let Some(previous) = &mut self.previous {
-            previous.path = self.paths.forget_others(previous.path);
-        }
+        let kept = self.previous.map_or(PathId::CONFIGURED, |previous| previous.path);
+        let path = self.paths.forget_others(kept);
+        self.previous = self.previous.map(|previous| Previous { path, ..previous });
         let mut known = read_known(self.config, &mut self.log);
         // Of the same cache this run knows more than the file does.
         let is_same = |ours: &Previous| {

@@ -160,7 +160,10 @@ impl Announced {
                     }
                 });
             }
-            _ if *kind == RecordType::Txt => self.take_text(server, name, &[], effects),
+            // As long as no text comes after this, its path is the root.
+            _ if *kind == RecordType::Txt => {
+                self.instance(server, name, effects);
+            }
             _ => {}
         }
     }
@@ -176,13 +179,17 @@ impl Announced {
         }
     }
 
-    /// Takes a text: the path in it, or that the instance is no cache for us.
+    /// Takes the first text of an instance: the path in it, or that it is no cache for us. So each brings
+    /// one path at most.
     fn take_text(&mut self, speaker: &SocketAddr, name: &Name, text: &[u8], effects: &mut Effects) {
         let Some(known) = self.instance(speaker, name, effects) else { return };
+        if known.missing & TEXT == 0 {
+            return;
+        }
         let is_cache = !name.is_child_of(WEB_TYPE) || value_of(text, "nix-cache") == Some(b"1");
         let path = value_of(text, "path").unwrap_or(b"/");
         known.path = is_cache.then(|| effects.paths.add(path)).flatten();
-        if known.path.is_none() && known.missing & TEXT != 0 {
+        if known.path.is_none() {
             let why = if is_cache { Unusable::Path } else { Unusable::NoCache };
             effects.note(Note::Unusable(speaker.ip(), why));
         }
@@ -372,12 +379,17 @@ mod tests {
         ]
     }
 
-    /// Has a machine of the LAN say this: the candidates, and how many questions come back.
-    fn say(announced: &mut Announced, host: u8, packet: &[u8]) -> (Vec<Candidate>, usize) {
-        let mut effects = Effects::new(Paths::new("/system".to_owned()));
+    /// Has a machine of the LAN say this.
+    fn tell(announced: &mut Announced, host: u8, packet: &[u8], effects: &mut Effects) {
         let source = SocketAddr::from(([10, 0, 0, host], 5353));
         let datagram = MdnsDatagram { interface: 2, source, multicast: true, payload: packet };
-        announced.handle(&datagram, &mut effects);
+        announced.handle(&datagram, effects);
+    }
+
+    /// The same: the candidates, and how many questions come back.
+    fn say(announced: &mut Announced, host: u8, packet: &[u8]) -> (Vec<Candidate>, usize) {
+        let mut effects = Effects::new(Paths::new("/system".to_owned()));
+        tell(announced, host, packet, &mut effects);
         let is_question = |output: &&Output| matches!(output, Output::AskMulticast { .. });
         let asked = effects.outputs.iter().filter(is_question).count();
         (effects.candidates, asked)
@@ -442,6 +454,35 @@ mod tests {
                 .count()
         };
         assert_eq!([1, 2, 3, 11, 12, 13].map(of_one), [16, 16, 0, 16, 16, 0]);
+    }
+
+    #[test]
+    fn there_are_paths_for_all() {
+        let instance = |number: u8| [&[1, number], TYPES[0]].concat();
+        let text = |owner: &[u8], path: &str| {
+            record(owner, 16, &[&[u8::try_from(path.len()).unwrap()], path.as_bytes()].concat())
+        };
+        let one_of_many = (0..200).map(|number| text(&instance(1), &format!("path=/{number}")));
+        let many = |host| {
+            (0..20).map(move |number| text(&instance(number), &format!("path=/{host}/{number}")))
+        };
+        for liars in [
+            vec![one_of_many.collect::<Vec<_>>()],
+            (6..9).map(|host| many(host).collect()).collect(),
+        ] {
+            let mut announced = announced();
+            let mut effects = Effects::new(Paths::new("/system".to_owned()));
+            for (host, records) in (6..).zip(liars) {
+                tell(&mut announced, host, &answer(&records), &mut effects);
+            }
+            tell(&mut announced, 5, &answer(&service()), &mut effects);
+            let paths: Vec<_> = effects
+                .candidates
+                .iter()
+                .map(|candidate| effects.paths.text(candidate.path))
+                .collect();
+            assert_eq!(paths, ["/nix"]);
+        }
     }
 
     #[test]

@@ -4,11 +4,12 @@ import json
 import re
 import statistics
 import textwrap
+import time
 
 import pytest
 
 import forge
-from lan import PYTHON, REPOSITORY, wait_until
+from lan import PROGRAM, PYTHON, REPOSITORY, wait_until
 from test_lies import count, counted
 from test_mdns import add_host
 from test_names import FALLBACK, assert_not_found
@@ -270,6 +271,25 @@ def test_lies_in_the_unicast_dns(lan, router, client, path, address):
     assert counted(client) == 0
 
 
+def test_the_paths_of_other_networks_are_forgotten(lan, client):
+    """Liars have named more than are kept before the machine comes to an honest cache."""
+    liar, cache = lan.host("liar", 66), lan.host("cache", 141)
+    serve(cache, PORT, "/other")
+    watcher = client.start(PROGRAM, "--watch", "--browse", "--methods", "announced", "--budget", "0.5",
+                           "--output-dir", client.directory / "out")
+    for network in range(6):
+        beacon(liar, *({"name": f"{n}", "text": [f"path=/{network}/{n}"], "port": 0} for n in range(16)))
+        client.run("ip", "address", "flush", "dev", "eth0")
+        client.add_address(f"10.77.0.{100 + network}")
+        time.sleep(1.8)  # the change settles, and the search ends
+        liar.stop(liar.processes[-1])
+    beacon(cache, text=["path=/other"])
+    client.run("ip", "address", "flush", "dev", "eth0")
+    client.add_address(client.address)
+    nix_conf = client.directory / "out/nix.conf"
+    wait_until(lambda: f"{cache.address}:{PORT}/other" in nix_conf.read_text(), watcher.log.read_text())
+
+
 LISTENER = """
 import socket
 s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
@@ -277,17 +297,23 @@ s.bind(("eth0", 3))
 print("ready", flush=True)
 while True:
     packet, link = s.recvfrom(9000)
-    if link[2] == socket.PACKET_OUTGOING and b"\\4_tcp" in packet:
+    if link[2] == socket.PACKET_OUTGOING and b"WANTED" in packet:
         print("asked", flush=True)
 """
+
+
+def listen(host, wanted):
+    """Whoever sees what a host asks for: a line in the log for each packet."""
+    listener = host.start(PYTHON, "-c", LISTENER.replace("WANTED", wanted))
+    wait_until(lambda: "ready" in listener.log.read_text(), "listener")
+    return listener
 
 
 def test_nobody_asks_without_the_option(lan, router, client):
     """Not a question for a service, by any method, into the group or to a server."""
     router.serve_dns("--local=/lan/")
     client.write_etc("resolv.conf", f"search lan\nnameserver {router.address}\n")
-    listener = client.start(PYTHON, "-c", LISTENER)
-    wait_until(lambda: "ready" in listener.log.read_text(), "listener")
+    listener = listen(client, r"\4_tcp")
     assert client.resolve().nix_conf == FALLBACK
     assert "asked" not in listener.log.read_text()
     client.resolve("--browse")

@@ -517,7 +517,10 @@ impl World {
                     Some([text]) if text == b"path=/n/x/" => "/n/x",
                     _ => "",
                 };
+                // Of one that contradicts itself what it says first counts.
+                let is_of_it = |other: &&Announcer| other.address == announcer.address;
                 announcer.answers.len() == 1
+                    && self.announcers.iter().filter(is_of_it).count() == 1
                     && announcer.count == 1
                     && announcer.port != 0
                     && !announcer.points_to_itself
