@@ -13,7 +13,8 @@ const NAMED_CANDIDATES_MAX: usize = 128;
 const OTHERS_PER_SPEAKER_MAX: usize = 4;
 /// Candidates kept of one weak origin: the hosts of four full /24 networks.
 const WEAK_CANDIDATES_MAX: usize = 1024;
-/// Candidates kept at addresses that are too far away for the network as it is: one answer's worth.
+/// Candidates kept, and told of, at addresses that are too far away for the network as it is: one
+/// answer's worth.
 const FAR_CANDIDATES_MAX: usize = 16;
 
 /// Everything that may be the cache.
@@ -75,10 +76,8 @@ impl Frontier {
             && !self.far.contains(&candidate);
         if may_be_asked(&candidate, network) {
             if self.add(candidate) { Admission::New } else { Admission::NotNew }
-        } else if is_far {
-            if self.far.len() < FAR_CANDIDATES_MAX {
-                self.far.push(candidate);
-            }
+        } else if is_far && self.far.len() < FAR_CANDIDATES_MAX {
+            self.far.push(candidate);
             Admission::TooFar
         } else {
             Admission::NotNew
@@ -308,6 +307,18 @@ mod tests {
         assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 2), false)));
         assert_eq!(frontier.next(|_, _| true), None);
         assert!(frontier.is_busy());
+    }
+
+    #[test]
+    fn not_every_address_that_is_too_far_away_is_told_of() {
+        let mut frontier = Frontier::default();
+        let network = Network::default();
+        let told = (0..100).filter(|host| {
+            let remote = SocketAddr::from(([192, 0, 2, *host], 80));
+            let candidate = Candidate::new(Origin::Mdns, remote);
+            frontier.admit(candidate, &network) == Admission::TooFar
+        });
+        assert_eq!(told.count(), FAR_CANDIDATES_MAX);
     }
 
     #[test]
