@@ -200,7 +200,8 @@ fn receive_packet<'b>(socket: &Socket, buffer: &'b mut [u8]) -> Option<Input<'b>
         ip::PROTOCOL_UDP => match ip::parse_udp(packet.payload) {
             Ok(datagram) => Input::Mdns(MdnsDatagram {
                 interface,
-                source: SocketAddr::new(packet.source, datagram.source_port),
+                // With its scope, as the other sockets give it: it is one machine for all of them.
+                source: with_scope(SocketAddr::new(packet.source, datagram.source_port), interface),
                 multicast: packet.destination.is_multicast(),
                 payload: datagram.payload,
             }),

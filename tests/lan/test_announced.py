@@ -309,6 +309,15 @@ def listen(host, wanted):
     return listener
 
 
+def test_one_machine_is_one_for_all_sockets(lan):
+    """Who speaks from a link-local address gets no second share, and no more than three questions."""
+    liar, client = (add_host(lan, name, number, "IPv6") for name, number in (("liar", 66), ("client", 50)))
+    beacon(liar, addresses=[])
+    listener = listen(client, r"\4hive\5local")
+    assert_not_found(client.resolve("--browse", "--methods", "announced"), 3)
+    assert 0 < listener.log.read_text().count("asked") <= 3
+
+
 def test_nobody_asks_without_the_option(lan, router, client):
     """Not a question for a service, by any method, into the group or to a server."""
     router.serve_dns("--local=/lan/")
