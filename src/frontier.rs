@@ -268,6 +268,8 @@ fn may_be_asked(candidate: &Candidate, network: &Network) -> bool {
     match candidate.origin.reach() {
         Reach::Anywhere => true,
         Reach::Private if address.is_loopback() => false,
+        // What this host announces itself brings it nothing.
+        Reach::Private if candidate.origin == Origin::Announced && !is_others() => false,
         Reach::Private if is_link_local(address) => is_on_link() && is_others(),
         Reach::Private => is_private(address) || is_on_link(),
         Reach::OnLan => is_approachable(address) && network.is_on_lan(address) && is_others(),

@@ -191,6 +191,19 @@ def test_the_named_cache_wins(lan, cache, router, client, named_by):
         assert f"http://{cache.address}:9999/system?priority=30 " in report["nix_conf"]
 
 
+@pytest.mark.parametrize("families", ["IPv4", "IPv6"])
+def test_a_cache_is_no_use_to_itself(lan, families):
+    """Whether it is the only one that announces itself or not."""
+    one, other = (add_host(lan, name, number, families) for name, number in (("one", 50), ("other", 141)))
+    for host in (one, other):
+        serve(host, PORT, "/")
+    announce(one, service_file("_nix-cache._tcp", "%h", PORT), name="one")
+    assert_not_found(one.resolve("--browse", "--methods", "announced"), 3)
+    announce(other, service_file("_nix-cache._tcp", "%h", PORT), name="other")
+    for _ in range(3):
+        assert_announced(one.resolve("--browse", "--methods", "announced"), other, PORT, "/")
+
+
 def test_services_that_are_no_caches(lan, client):
     """A web page that says it is a cache; and one that says nothing of the kind, and is left alone."""
     portal, hive = lan.host("portal", 140), lan.host("hive", 141)
