@@ -37,6 +37,8 @@ const KNOWN_MAX: usize = 64;
 const WEB_MAX: usize = 32;
 /// The same of one machine.
 const KNOWN_PER_SPEAKER_MAX: usize = 16;
+/// The same as long as they are web servers: a home server has dozens, and one cache.
+const WEB_PER_SPEAKER_MAX: usize = 8;
 /// Places taken from one answer, the first in the order of RFC 2782: many times what one host has.
 const PLACES_MAX: usize = 4;
 /// Addresses taken of one host, as often as they are said.
@@ -295,9 +297,13 @@ impl Announced {
         if let Some(index) = self.known.iter().position(is_it) {
             return self.known.get_mut(index);
         }
-        let max = if path.is_some() { KNOWN_MAX } else { WEB_MAX };
+        let (max, share) = if path.is_some() {
+            (KNOWN_MAX, KNOWN_PER_SPEAKER_MAX)
+        } else {
+            (WEB_MAX, WEB_PER_SPEAKER_MAX)
+        };
         let rivals = self.known.iter().filter(|known| known.is_of(speaker)).count();
-        if max <= self.known.len() || rivals == KNOWN_PER_SPEAKER_MAX {
+        if max <= self.known.len() || share <= rivals {
             return None;
         }
         self.known.push(Known {
@@ -453,7 +459,15 @@ mod tests {
                 .filter(|known| known.speaker.ip() == IpAddr::from([10, 0, 0, host]))
                 .count()
         };
-        assert_eq!([1, 2, 3, 11, 12, 13].map(of_one), [16, 16, 0, 16, 16, 0]);
+        assert_eq!([1, 4, 5, 11, 12, 13].map(of_one), [8, 8, 0, 16, 16, 0]);
+    }
+
+    #[test]
+    fn a_machine_s_web_servers_leave_its_cache_room() {
+        let mut announced = announced();
+        let web = (0..60).map(|number| record(TYPES[3], 12, &[&[1, number], TYPES[3]].concat()));
+        say(&mut announced, 5, &answer(&web.collect::<Vec<_>>()));
+        assert_eq!(say(&mut announced, 5, &answer(&service())).0.len(), 1);
     }
 
     #[test]
