@@ -1,0 +1,134 @@
+"""What is measured, one function a quantity: time, packets, memory, CPU time, system calls, instructions."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from statistics import median
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lan"))
+
+from lan import PROGRAM, PYTHON, sh, wait_until  # noqa: E402
+
+# How our own two are compiled: the first has no C library at all.
+FLAGS = {"limit": ("-static", "-nostdlib", "-fno-stack-protector"), "link": ()}
+
+
+def install(packages):
+    """Installs the Debian packages whose programs are missing; nothing among them is a daemon that starts."""
+    missing = [package for program, package in packages.items() if not shutil.which(program)]
+    if missing:
+        print("installing", *missing, file=sys.stderr)
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing], check=True,
+                       stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
+def compiled(name, host):
+    """The program that `name`.c is, for one host."""
+    sh("cc", "-Wall", "-Wextra", "-Werror", "-O2", *FLAGS[name], "-o", host.directory / name, HERE / f"{name}.c")
+    return host.directory / name
+
+
+def ours(*options):
+    """The words that run the program, writing to a fresh directory."""
+    return [PROGRAM, "--quiet", "--output-dir", "{out}", *options]
+
+
+class Times:
+    """The runs of one command: medians and the worst, in milliseconds."""
+
+    def __init__(self, words, runs):
+        self.words, self.walls = words, sorted(runs["wall"])
+        self.wall, self.worst, self.cpu = median(self.walls), self.walls[-1], median(runs["cpu"])
+        self.statuses = set(runs["status"])
+
+
+def measure(host, runs, *commands):
+    """Times commands on a host, in turns, their files on tmpfs."""
+    place = host.directory / "tmpfs"
+    place.mkdir(exist_ok=True)
+    script = f"mount -t tmpfs tmpfs {place} && exec {PYTHON} {HERE}/measure.py {place}"
+    commands = [list(map(str, command)) for command in commands]
+    answer = host.run("sh", "-c", script, input=json.dumps({"words": commands, "runs": runs})).stdout
+    return [Times(*both) for both in zip(commands, json.loads(answer))]
+
+
+def run_once(host, *options, before=()):
+    """Runs the program under another: what that said."""
+    words = [word.replace("{out}", str(host.directory / "once")) for word in ours(*options)]
+    shutil.rmtree(host.directory / "once", ignore_errors=True)
+    return host.run(*before, *words).stderr
+
+
+def packets(host, *options):
+    """How many packets the host sends during one run."""
+    before = host.packets_sent()
+    run_once(host, *options)
+    time.sleep(0.2)
+    return host.packets_sent() - before
+
+
+def system_calls(host, *options):
+    """How often one run makes each system call, and all of them under `total`."""
+    path = host.directory / "strace"
+    run_once(host, *options, before=("strace", "-f", "-c", "-U", "calls,name", "-o", path))
+    return {name: int(calls) for calls, name in re.findall(r"^ +(\d+) (\w+)$", path.read_text(), re.MULTILINE)}
+
+
+def instructions(host, *options):
+    """How many instructions one run executes outside the kernel."""
+    said = run_once(host, *options, before=("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"))
+    return int(re.search(r"Collected : (\d+)", said)[1])
+
+
+def process_file(process, name):
+    """What /proc/PID/`name` says of a program that a host has started, once it is ours; None at its end."""
+    try:
+        place = pathlib.Path(f"/proc/{process.pid}")
+        return (place / name).read_text() if (place / "comm").read_text() == "cache-resolver\n" else None
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def peak_memory(host, *options):
+    """The most that the program had resident, in KiB, sampled while it runs."""
+    words = [word.replace("{out}", str(host.directory / "memory")) for word in ours(*options)]
+    process, peak = host.start(*words), 0
+    while process.poll() is None:
+        found = re.search(r"VmHWM:\s+(\d+)", process_file(process, "status") or "")
+        peak = int(found[1]) if found else peak
+        time.sleep(0.001)
+    return peak
+
+
+def idle_cpu(host, seconds, *options):
+    """Microseconds on a CPU in a minute of `--watch`, once the first search is over."""
+    process = host.start(PROGRAM, "--output-dir", host.directory / "watched", "--watch", *options)
+    wait_until((host.directory / "watched/nix.conf").exists, "the first search")
+    time.sleep(2)
+
+    def on_cpu():
+        return int(process_file(process, "schedstat").split()[0]) / 1000
+    before = on_cpu()
+    time.sleep(seconds)
+    return (on_cpu() - before) * 60 / seconds
+
+
+def far_away(lan, host, milliseconds, loss=0, seed=1):
+    """Puts a link with a delay each way and a loss in percent between a host and the switch of its LAN."""
+    near, far = host.port, f"{host.port}f"
+    lan.in_switch("ip", "link", "add", far, "type", "veth", "peer", "name", f"{far}s")
+    lan.in_switch("ip", "link", "set", f"{far}s", "master", "lan", "up")
+    lan.in_switch("ip", "link", "set", far, "up")
+    lan.in_switch("ip", "link", "set", near, "nomaster")
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", lan.switch, compiled("link", host), near, far, str(milliseconds), str(loss), str(seed)],
+        stdout=subprocess.PIPE, text=True)
+    host.processes.append(process)
+    assert process.stdout.readline() == "ready\n", "link"
