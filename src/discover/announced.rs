@@ -89,10 +89,13 @@ impl Announced {
     }
 
     /// The question to everybody on a link: all types in one packet, beside that for the name, which
-    /// must not wait as the answer to several questions does (RFC 6762 §6.3).
+    /// must not wait as the answer to several questions does (RFC 6762 §6.3). Web servers come first:
+    /// Avahi answers the last question first, and leaves out what exceeds 512 bytes.
     #[must_use]
     pub fn question(&self) -> Vec<u8> {
-        compose_questions(self.id, false, &TYPES, &[RecordType::Ptr])
+        let mut types = TYPES;
+        types.reverse();
+        compose_questions(self.id, false, &types, &[RecordType::Ptr])
     }
 
     /// Asks the servers for the caches of our domains: first for the path, then for the rest.

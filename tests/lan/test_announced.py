@@ -173,6 +173,17 @@ def test_soon(lan, client, options, limit):
     assert statistics.median(milliseconds) < limit, milliseconds
 
 
+def test_among_web_servers(lan, client):
+    """Of the same machine, more than go into one answer; also when the group has just had one."""
+    hive = lan.host("hive", 141)
+    serve(hive, PORT, "/other")
+    announce(hive, *(service_file("_http._tcp", f"page {number}", 80 + number) for number in range(20)),
+             service_file("_nix-cache._tcp", "%h", PORT, "path=/other"))
+    for number in range(2):
+        result = client.resolve("--browse", "--methods", "announced", "--output-dir", str(client.directory / f"out{number}"))
+        assert re.search(r"found at 10.77.0.141:8080 by announced in \d\d?\.", result.log), result.log
+
+
 @pytest.mark.parametrize("named_by", ["mdns", "dns"])
 def test_the_named_cache_wins(lan, cache, router, client, named_by):
     """However soon the other one announces itself."""
