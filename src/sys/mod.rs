@@ -43,8 +43,9 @@ pub unsafe fn begin(count: c_int, arguments: *const *const c_char) -> Vec<OsStri
     // SAFETY: the path is a C string; sigemptyset initialises the set that the other calls read.
     unsafe {
         for _ in standard.iter().filter(|it| it.revents & libc::POLLNVAL != 0) {
-            // It gets the lowest number that is free.
-            libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            // It gets the lowest number that is free. The root is there before /dev/null is, and who
+            // writes to it is told so, as with a closed one.
+            libc::open(c"/".as_ptr(), libc::O_PATH);
         }
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);

@@ -151,3 +151,15 @@ def test_another_user_s_file_is_not_taken_for_ours(client):
     os.chown(shared / "nix.conf", NOBODY, NOBODY)
     client.resolve(*options)
     assert (shared / "nix.conf").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_descriptors_closed_and_no_dev(client, closed):
+    """What is closed stays as good as closed: nothing of ours gets its number, and nobody waits for it."""
+    (client.directory / "override").write_text("none\n")
+    out = client.directory / "out"
+    client.run(
+        "unshare", "--mount", "sh", "-c",
+        f"mount -t tmpfs tmpfs /dev && exec {PROGRAM} --explain -v --output-dir {out}"
+        f" --override {client.directory}/override {closed}", timeout=5)
+    assert (out / "nix.conf").read_text().startswith("# Written by cache-resolver. No local cache")
