@@ -44,10 +44,11 @@ impl Network {
     }
 
     /// Whether no cable is plugged in and no Wi-Fi joined: links that somebody has brought up are there,
-    /// and none has a carrier. Where nobody has yet, somebody may.
+    /// and none has a carrier. Where nobody has yet, somebody may; containers tell nothing of it.
     #[must_use]
     pub fn is_offline(&self) -> bool {
-        let mut links = self.interfaces.iter().filter(|it| it.is_wanted_up()).peekable();
+        let is_cable = |it: &&Interface| it.is_wanted_up() && !self.is_inside(&it.link);
+        let mut links = self.interfaces.iter().filter(is_cable).peekable();
         links.peek().is_some() && !links.any(Interface::is_running)
     }
 
@@ -176,6 +177,26 @@ mod tests {
         let [card, loopback] = &mut unnumbered.interfaces[..] else { unreachable!() };
         card.addresses.clear();
         assert!(loopback.is_loopback() && unnumbered.is_up());
+    }
+
+    #[test]
+    fn offline_means_cards_that_are_up_and_none_with_a_carrier() {
+        let of_kind = |index, kind| Link { index, kind, ..CARD };
+        let [unplugged, down] = [0x11003, 0x11002].map(|flags| Link { flags, ..CARD });
+        let (bridge, veth) = (of_kind(3, LinkKind::Bridge), of_kind(4, LinkKind::Veth));
+        let unused = Link { flags: 0x11003, ..bridge };
+        for (links, is_offline) in [
+            (&[CARD][..], false),
+            (&[unplugged], true),
+            (&[unplugged, Link { index: 5, ..CARD }], false),
+            (&[down], false),
+            (&[down, unused], false),
+            (&[down, bridge, veth], false),
+            (&[unplugged, unused], true),
+            (&[unplugged, bridge, veth], true),
+        ] {
+            assert_eq!(network_of(links, &[]).is_offline(), is_offline, "{links:?}");
+        }
     }
 
     #[test]
