@@ -155,8 +155,9 @@ impl Run<'_> {
         let (outcome, open) = events.run(&mut search);
         let (paths, network) = search.into_parts();
         self.paths = paths;
-        if let Outcome::Found(Found { remote, path, by_name, .. }) = outcome {
-            self.previous = Some(Previous { remote, path, by_name });
+        if let Outcome::Found(Found { remote, path, by_name, origin }) = outcome {
+            let is_announced = origin == Origin::Announced;
+            self.previous = Some(Previous { remote, path, by_name, is_announced });
         }
         Ended { outcome, clock, timeline, place: network.map(Network::place), open }
     }

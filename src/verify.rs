@@ -195,7 +195,12 @@ impl Verify {
             Failure::Broken => Flaw::Broken,
         };
         let index = self.position(channel)?;
-        self.attempts.get_mut(index)?.channels.retain(|open| *open != channel);
+        let attempt = self.attempts.get_mut(index)?;
+        attempt.channels.retain(|open| *open != channel);
+        // That there is no descriptor for one more says nothing of the others.
+        if failure == Failure::Broken && !attempt.channels.is_empty() {
+            return None;
+        }
         Some(self.finish(index, Verdict::NotACache(flaw), effects))
     }
 
@@ -280,5 +285,25 @@ fn host_header(remote: SocketAddr) -> String {
     match remote.ip() {
         IpAddr::V4(v4) => format!("{v4}:{}", remote.port()),
         IpAddr::V6(v6) => format!("[{v6}]:{}", remote.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Paths;
+
+    #[test]
+    fn a_stream_too_many_ends_nothing() {
+        let mut effects = Effects::new(Paths::new("/system".to_owned()));
+        let mut verify = Verify::new("waterbug.lan".to_owned());
+        let remote = SocketAddr::from(([10, 0, 0, 1], 9999));
+        verify.start(Elapsed::START, Candidate::new(Origin::Ping, remote), false, &mut effects);
+        let later = Elapsed::START + Duration::from_millis(150);
+        assert_eq!(verify.connect_again(later, &mut effects), [remote.ip()]);
+        assert_eq!(verify.handle_failed(1, Failure::Broken, &mut effects), None);
+        let judged = verify.handle_failed(0, Failure::Refused, &mut effects).unwrap();
+        assert_eq!(judged.verdict, Verdict::NotACache(Flaw::Refused));
+        assert_eq!(verify.next_at(), None);
     }
 }

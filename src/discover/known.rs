@@ -17,10 +17,15 @@ pub fn follow(known: &Known, methods: Methods, port: u16, effects: &mut Effects)
     }
     if methods.contains(Origin::Previous) {
         effects.note(Note::Started(Origin::Previous));
-        effects.candidates.extend(known.previous.map(|previous| Candidate {
-            path: previous.path,
-            has_name: previous.by_name,
-            ..Candidate::new(Origin::Previous, previous.remote)
+        effects.candidates.extend(known.previous.map(|previous| {
+            // One of another name stays weak: the cache of ours may have come.
+            let is_named = !previous.is_announced;
+            let origin = if is_named { Origin::Previous } else { Origin::Announced };
+            Candidate {
+                path: previous.path,
+                has_name: previous.by_name,
+                ..Candidate::new(origin, previous.remote)
+            }
         }));
     }
     if methods.contains(Origin::Hosts) {

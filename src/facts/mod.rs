@@ -50,6 +50,8 @@ pub struct Previous {
     pub path: PathId,
     /// Whether it wants to be called by its name.
     pub by_name: bool,
+    /// Whether it was found because it announced itself, whatever its name.
+    pub is_announced: bool,
 }
 
 /// Looks up an interface's index by its name.
@@ -92,7 +94,7 @@ pub fn read_previous(path: &str, port: u16) -> Option<Previous> {
     let mut previous = None;
     for_each_line(path, &mut |line| previous = previous.or_else(|| parse_host(line))).ok()?;
     let remote = SocketAddr::new(previous?, port);
-    Some(Previous { remote, path: PathId::CONFIGURED, by_name: false })
+    Some(Previous { remote, path: PathId::CONFIGURED, by_name: false, is_announced: false })
 }
 
 #[cfg(test)]

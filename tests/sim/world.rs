@@ -293,8 +293,12 @@ impl World {
         }
         if world.dice.percent(20) {
             let remote = world.any_address();
-            world.known.previous =
-                Some(Previous { remote, path: PathId::CONFIGURED, by_name: false });
+            world.known.previous = Some(Previous {
+                remote,
+                path: PathId::CONFIGURED,
+                by_name: false,
+                is_announced: false,
+            });
         }
         if world.dice.percent(20) {
             world.known.hosts = vec![world.any_address().ip()];
