@@ -306,8 +306,14 @@ impl Announced {
             (WEB_MAX, WEB_PER_SPEAKER_MAX)
         };
         let rivals = self.known.iter().filter(|known| known.is_of(speaker)).count();
-        if max <= self.known.len() || share <= rivals {
+        if share <= rivals {
             return None;
+        }
+        if max <= self.known.len() {
+            // Printers without end are no reason to overlook a cache.
+            let is_useless = |known: &Known| known.path.is_none() && known.missing == 0;
+            let index = self.known.iter().position(is_useless)?;
+            self.known.swap_remove(index);
         }
         self.known.push(Known {
             speaker: *speaker,
@@ -407,6 +413,26 @@ mod tests {
     /// Knows nothing yet.
     fn announced() -> Announced {
         Announced::new(&mut Random::new(1))
+    }
+
+    #[test]
+    fn printers_leave_a_cache_room() {
+        let mut announced = announced();
+        let web = |text: &[u8]| {
+            let owner = [b"\x03web", WEB_TYPE].concat();
+            let host = b"\x03web\x05local\0";
+            answer(&[
+                record(WEB_TYPE, 12, &owner),
+                record(&owner, 33, &[b"\0\0\0\0\x13\x88", &host[..]].concat()),
+                record(&owner, 16, text),
+                record(host, 1, &[10, 0, 0, 5]),
+            ])
+        };
+        for host in 1..=60 {
+            assert_eq!(say(&mut announced, host, &web(b"\x05ty=HP")), (vec![], 0), "{host}");
+        }
+        let (candidates, asked) = say(&mut announced, 70, &web(b"\x0bnix-cache=1"));
+        assert_eq!((candidates.len(), asked), (1, 0));
     }
 
     #[test]
