@@ -14,7 +14,7 @@ use crate::output::{self, Files, Kind};
 use crate::path::{PathId, Paths};
 use crate::search::Search;
 use crate::sys;
-use crate::tell::{Level, Log, Problem, Sink, Timeline, summarise};
+use crate::tell::{Level, Log, Problem, Sink, Timeline, render_json, summarise};
 use crate::watch::Ask;
 
 /// The hosts file, hosts(5).
@@ -238,7 +238,7 @@ impl Run<'_> {
     fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
         let config = &self.config;
         if config.report == Report::Json {
-            let json = timeline.render_json(ended, outcome, config, files, &self.paths);
+            let json = render_json(timeline, ended, outcome, config, files, &self.paths);
             return sys::print(&json, self.signals.as_raw_fd());
         }
         let mut text = String::new();

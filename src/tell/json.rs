@@ -12,7 +12,7 @@ use crate::path::Paths;
 
 /// One JSON object (RFC 8259).
 #[must_use]
-pub fn render(
+pub fn render_json(
     timeline: &Timeline,
     ended: Elapsed,
     outcome: Outcome,

@@ -6,6 +6,7 @@ mod log;
 mod report;
 mod words;
 
+pub use json::render_json;
 pub use log::{Log, Sink};
 pub use report::Timeline;
 pub use words::{Level, Problem, summarise};

@@ -1,10 +1,8 @@
 //! `--explain`: a run for people.
 
 use super::words::{describe, milliseconds, summarise};
-use crate::config::Config;
 use crate::elapsed::Elapsed;
 use crate::model::{Note, Outcome};
-use crate::output::Files;
 use crate::path::Paths;
 
 /// Entries kept; a search that follows every word of a liar has some two hundred.
@@ -32,19 +30,6 @@ impl Timeline {
             self.entries.iter().map(|(at, note)| line(*at, &describe(*note, paths))).collect();
         lines.push(line(ended, &summarise(outcome, ended)));
         lines
-    }
-
-    /// One JSON object (RFC 8259).
-    #[must_use]
-    pub fn render_json(
-        &self,
-        ended: Elapsed,
-        outcome: Outcome,
-        config: &Config,
-        files: &Files,
-        paths: &Paths,
-    ) -> String {
-        super::json::render(self, ended, outcome, config, files, paths)
     }
 }
 
