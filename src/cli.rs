@@ -6,7 +6,7 @@ use std::time::Duration;
 use lexopt::Arg::{Long, Short, Value};
 
 use crate::config::{Config, Host, Report, Verbosity};
-use crate::facts::Prefix;
+use crate::facts::{Prefix, parse_digits};
 use crate::model::{Methods, Origin};
 
 /// What `--help` prints.
@@ -218,7 +218,7 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
                 return refuse("not a host name (for an address, write it to the --override file)");
             }
         },
-        "port" => match parse_number(&value).and_then(|port| u16::try_from(port).ok()) {
+        "port" => match parse_digits(&value).and_then(|port| u16::try_from(port).ok()) {
             Some(port) if port != 0 => config.port = port,
             _ => return refuse("not a port, 1 to 65535"),
         },
@@ -241,7 +241,7 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
             }
         }
         "priority" => {
-            match parse_number(&value).and_then(|priority| i32::try_from(priority).ok()) {
+            match parse_digits(&value).and_then(|priority| i32::try_from(priority).ok()) {
                 Some(priority) => config.priority = priority.unsigned_abs(),
                 None => return refuse("not a number, 0 to 2147483647"),
             }
@@ -261,11 +261,11 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
                 return refuse("not a network within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16");
             }
         },
-        "sweep-rate" => match parse_number(&value) {
+        "sweep-rate" => match parse_digits(&value) {
             Some(rate @ 1..=SWEEP_RATE_MAX) => config.sweep_rate = Some(rate),
             _ => return refuse("not a number of probes a second, 1 to 100000"),
         },
-        "sweep-limit" => match parse_number(&value) {
+        "sweep-limit" => match parse_digits(&value) {
             Some(limit) => config.sweep_limit = limit,
             None => return refuse("not a number of addresses"),
         },
@@ -325,7 +325,7 @@ fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
         "include" => false,
         _ if value.is_empty() => true,
         "connect-timeout" | "download-attempts" | "stalled-download-timeout" => {
-            parse_number(value).is_some()
+            parse_digits(value).is_some()
         }
         "fallback" => matches!(value, "true" | "false" | "yes" | "no" | "1" | "0"),
         _ => true,
@@ -353,16 +353,11 @@ fn parse_methods(value: &str) -> Result<Methods, String> {
     Ok(methods)
 }
 
-/// A number in digits only.
-fn parse_number(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
 /// Seconds with up to three decimals, as milliseconds; further decimals are cut.
 fn parse_millis(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = fraction.bytes().chain([b'0'; 3]).take(3);
-    let mut millis = u64::from(parse_number(if whole.is_empty() { "0" } else { whole })?);
+    let mut millis = u64::from(parse_digits(if whole.is_empty() { "0" } else { whole })?);
     if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

@@ -153,13 +153,13 @@ impl Run<'_> {
         let (log, host) = (&mut self.log, &self.config.host.text);
         let events = EventLoop::new(clock, self.signals, host, &mut timeline, log);
         let (outcome, open) = events.run(&mut search);
-        let (paths, network) = search.into_parts();
+        let (paths, place) = search.into_parts();
         self.paths = paths;
         if let Outcome::Found(Found { remote, path, by_name, origin }) = outcome {
             let is_announced = origin == Origin::Announced;
             self.previous = Some(Previous { remote, path, by_name, is_announced });
         }
-        Ended { outcome, clock, timeline, place: network.map(Network::place), open }
+        Ended { outcome, clock, timeline, place, open }
     }
 
     /// Brings the files up to date, and tells what is new about it; false where they could not be

@@ -116,10 +116,10 @@ impl Search {
         &self.effects.paths
     }
 
-    /// The same and the network, if it was looked at, when the search is over.
+    /// The same and which network was searched, if it was looked at, when the search is over.
     #[must_use]
     pub fn into_parts(self) -> (Paths, Option<Network>) {
-        (self.effects.paths, self.surroundings.into_known())
+        (self.effects.paths, self.surroundings.into_place())
     }
 
     /// Takes the network's state.
@@ -246,7 +246,7 @@ impl Search {
                 }
                 if self.choose().is_none() {
                     self.effects.note(Note::Held(candidate));
-                    // The kernel knows its Ethernet address by now.
+                    // By now the kernel knows its Ethernet address, which may be one of QEMU's.
                     self.effects.output(Output::ReadNetwork);
                 }
             }

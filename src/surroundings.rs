@@ -29,6 +29,8 @@ const MOVES_MAX: u32 = 4;
 pub struct Surroundings {
     /// As last seen.
     pub network: Network,
+    /// The part of it that makes it this network and no other.
+    place: Network,
     /// Whether it was looked at.
     pub is_known: bool,
     /// When it came up.
@@ -60,6 +62,7 @@ impl Surroundings {
     pub fn new(uptime: Duration) -> Self {
         Self {
             network: Network::default(),
+            place: Network::default(),
             is_known: false,
             up_since: None,
             came_up_late: false,
@@ -78,10 +81,10 @@ impl Surroundings {
             return None;
         }
         let was_up = self.network.is_up();
-        let has_moved =
-            self.moves < MOVES_MAX && self.network.clone().place() != network.clone().place();
+        let place = network.clone().place();
+        let has_moved = self.moves < MOVES_MAX && self.place != place;
         self.moves += u32::from(has_moved);
-        self.network = network;
+        (self.network, self.place) = (network, place);
         self.is_known = true;
         self.changed_at = now;
         let is_up = self.network.is_up();
@@ -116,10 +119,10 @@ impl Surroundings {
         if is_offline { at.min(self.changed_at + OFFLINE_TIME) } else { at }
     }
 
-    /// The network, if it was looked at.
+    /// Which network it is, if it was looked at.
     #[must_use]
-    pub fn into_known(self) -> Option<Network> {
-        Some(self.network).filter(|_| self.is_known)
+    pub fn into_place(self) -> Option<Network> {
+        Some(self.place).filter(|_| self.is_known)
     }
 
     /// When it has settled, if it is up.

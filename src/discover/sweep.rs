@@ -1,10 +1,10 @@
 //! The sweep: ask every address of our own networks, the nearest first, at a steady rate.
 //!
 //! With a packet socket it asks by ARP, which a live host answers within a millisecond and which
-//! leaves no trace in the kernel's neighbour table; only who answers is connected to, and who has not is
-//! asked once more, for requests and answers get lost. Without, each
-//! address becomes a candidate at once, and its connection is given little time (see
-//! [`verify`](crate::verify)). An address is made from an index when its turn comes: no list.
+//! leaves no trace in the kernel's neighbour table; only who answers is connected to, and who has not
+//! is asked once more, for requests and answers get lost. Without, each address becomes a candidate at
+//! once, and its connection is given little time (see [`verify`](crate::verify)). An address is made
+//! from an index when its turn comes: no list.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -69,20 +69,6 @@ pub struct Sweep {
     probe_at: Elapsed,
     /// When the last probe went out.
     sent_at: Elapsed,
-}
-
-/// Asks for one address by ARP on the network that it is in.
-pub fn ask_arp(address: IpAddr, network: &Network, effects: &mut Effects) {
-    let IpAddr::V4(address) = address else { return };
-    for prefix in network.lan_prefixes() {
-        if prefix.rank_of(address).is_some()
-            && let Some(link) = prefix.interface.and_then(|index| network.interface(index))
-            && let Some(hardware) = link.link.hardware_address
-        {
-            let packet = compose_request(hardware, prefix.own, address);
-            effects.output(Output::AskArp { interface: link.link.index, packet });
-        }
-    }
 }
 
 /// One network, part of it swept.
@@ -307,5 +293,19 @@ impl Sweep {
             })
         };
         in_turn.into_iter().find(has_more)
+    }
+}
+
+/// Asks for one address by ARP on the network that it is in.
+pub fn ask_arp(address: IpAddr, network: &Network, effects: &mut Effects) {
+    let IpAddr::V4(address) = address else { return };
+    for prefix in network.lan_prefixes() {
+        if prefix.rank_of(address).is_some()
+            && let Some(link) = prefix.interface.and_then(|index| network.interface(index))
+            && let Some(hardware) = link.link.hardware_address
+        {
+            let packet = compose_request(hardware, prefix.own, address);
+            effects.output(Output::AskArp { interface: link.link.index, packet });
+        }
     }
 }

@@ -58,7 +58,8 @@ pub struct Previous {
 pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
 /// A number in digits only: no sign.
-fn parse_digits(text: &str) -> Option<u32> {
+#[must_use]
+pub fn parse_digits(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
