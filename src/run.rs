@@ -128,7 +128,9 @@ impl Run<'_> {
                 return status::DECIDED;
             }
             let is_found = matches!(ended.outcome, Outcome::Found(_));
-            watcher.handle_answer(is_found, ended.place.take());
+            // Where not all were asked, a move during the search is still to be noticed.
+            let place = ended.place.take().filter(|_| ask == Ask::All);
+            watcher.handle_answer(is_found, place);
             // That one cache does not answer decides nothing.
             if (is_found || ask != Ask::Previous) && !self.decide(ended.outcome, &ended) {
                 return status::NOT_WRITTEN;
