@@ -125,8 +125,17 @@ class Host:
            "peer", "name", self.port, "netns", self.lan.switch)
         self.lan.in_switch("ip", "link", "set", self.port, "master", "lan", "up")
         self.run("ip", "link", "set", "eth0", "up")
+        wait_until(self.is_connected, f"{self.name}: eth0")
         if self.address:
             self.add_address(self.address)
+
+    def is_connected(self):
+        """Whether packets pass both ways. The kernel brings up a cable's far end when it finds the time:
+        late where it is still removing the namespaces of the test before."""
+        states = ((self.run, "eth0/operstate", "up"),
+                  (self.lan.in_switch, f"{self.port}/brport/state", "3"))  # BR_STATE_FORWARDING
+        return all(run("cat", f"/sys/class/net/{file}").stdout.strip() == state
+                   for run, file, state in states)
 
     def move(self, to):
         """Plugs the host's cable into another LAN's switch; its addresses stay."""
