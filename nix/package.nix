@@ -3,6 +3,7 @@
 {
   lib,
   rustPlatform,
+  installShellFiles,
   testers,
   buildPackages,
 }:
@@ -23,9 +24,13 @@ let
         (root + "/src")
         (lib.fileset.fileFilter (file: file.hasExt "rs") (root + "/tests"))
         (root + "/initrd/systemd")
+        (root + "/initrd/cache-resolver.8")
+        (root + "/initrd/completions")
       ];
     };
     cargoLock.lockFile = root + "/Cargo.lock";
+
+    nativeBuildInputs = [ installShellFiles ];
 
     # Those that need nothing but a processor; the others are for `tests/run`.
     cargoTestFlags = [
@@ -46,6 +51,12 @@ let
         install -D -m 644 initrd/systemd/10-sandbox.conf "$units/$unit.d/10-sandbox.conf"
       done
       install -D -m 644 initrd/systemd/sysusers.conf $out/lib/sysusers.d/cache-resolver.conf
+      installManPage initrd/cache-resolver.8
+      # Made from the sources: where this is built for another processor, the program does not run.
+      for shell in bash zsh fish; do
+        bash initrd/completions $shell >cache-resolver.$shell
+      done
+      installShellCompletion cache-resolver.{bash,zsh,fish}
     '';
 
     passthru.tests = {

@@ -74,14 +74,14 @@ class System:
         return self
 
     def install_running(self, *options):
-        """The same in the system that runs, which has our /etc, /lib/systemd and /run here."""
-        for name in ("run/systemd/system", "usr/local/bin", "lib/systemd", UNITS):
+        """The same in the system that runs, which has our /etc, /lib/systemd, /run and /usr/local here."""
+        for name in ("run/systemd/system", "usr/local/bin", "usr/local/share", "lib/systemd", UNITS):
             self.path(name).mkdir(parents=True, exist_ok=True)
         for name in ("passwd", "group", "shadow", "gshadow", "login.defs", "nsswitch.conf", "ld.so.cache"):
             if not self.path(f"etc/{name}").exists():
                 shutil.copy2(f"/etc/{name}", self.path(f"etc/{name}"))
         bind = "".join(f"mount --bind {self.root}/{name} /{name};"
-                       for name in ("etc", "run", "usr/local/bin", "lib/systemd"))
+                       for name in ("etc", "run", "usr/local/bin", "usr/local/share", "lib/systemd"))
         return self.install(*options, root=None, prefix=("unshare", "-m", "sh", "-ec", f'{bind} exec "$@"', "sh"))
 
 
@@ -109,6 +109,14 @@ def test_relative_root_from_anywhere(system):
     assert f"installed below {system.root}: it looks for the cache at the next boot" in system.said
     assert "--public-key" not in system.said
     assert system.calls == [], "nothing is built"
+    share = "usr/local/share"
+    page = system.read(f"{share}/man/man8/cache-resolver.8")
+    assert page == (REPOSITORY / "initrd/cache-resolver.8").read_text()
+    for name, line in (("bash-completion/completions/cache-resolver", "complete -F _cache_resolver cache-resolver\n"),
+                       ("zsh/site-functions/_cache-resolver", "#compdef cache-resolver\n"),
+                       ("fish/vendor_completions.d/cache-resolver.fish", "complete -c cache-resolver -f\n")):
+        path = system.path(f"{share}/{name}")
+        assert line in path.read_text() and path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("options, complaint", [
