@@ -1,10 +1,10 @@
 //! Finds the Nix binary cache on the local network, verifies it, and tells Nix.
 //!
 //! ```text
-//!      main ─ cli ─▶ config                  tell {words log report json}   output ─▶ nix.conf
-//!        │                                     ▲ what happened                ▲ Outcome
-//!        ▼                                     │                              │
-//!       run   (one run, once or watching) ─────┴──────────────────────────────┘
+//!      main ─ cli ─▶ config             tell {words errors log report json}   output ─▶ nix.conf
+//!        │                                ▲ what happened                        ▲ Outcome
+//!        ▼                                │                                      │
+//!       run   (one run, once or watching) ┴──────────────────────────────────────┘
 //!        │
 //!        ▼
 //!       io {event_loop conversation sockets wait}   (owns every descriptor and the only clock)

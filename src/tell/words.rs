@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 
+use super::errors::describe_error;
 use crate::address::Family;
 use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
@@ -57,21 +58,28 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
     match problem {
         Problem::NoNetlink(error) => (
             Level::Warning,
-            format!("cannot watch the network: {error}; check the sandbox (AF_NETLINK)"),
+            format!(
+                "cannot watch the network: {}; check the sandbox (AF_NETLINK)",
+                describe_error(error)
+            ),
         ),
         Problem::NoPacketSocket(error) => {
             let loss = "answers that a firewall drops are not heard, and a sweep connects instead of asking by ARP";
-            (Level::Info, format!("needs CAP_NET_RAW ({error}): {loss}"))
+            (Level::Info, format!("needs CAP_NET_RAW ({}): {loss}", describe_error(error)))
         }
-        Problem::NoPoll(error) => (Level::Error, format!("cannot poll: {error}")),
+        Problem::NoPoll(error) => (Level::Error, format!("cannot poll: {}", describe_error(error))),
         Problem::NoMulticast(interface, error) => {
-            (Level::Debug, format!("mdns: interface {interface}: {error}"))
+            (Level::Debug, format!("mdns: interface {interface}: {}", describe_error(error)))
         }
-        Problem::NoPing(target, error) => (Level::Debug, format!("ping: {target}: {error}")),
+        Problem::NoPing(target, error) => {
+            (Level::Debug, format!("ping: {target}: {}", describe_error(error)))
+        }
         Problem::Override(OverrideProblem { place, flaw }) => {
             let flaw = match flaw {
                 OverrideFlaw::NotAFile => "is not a regular file".to_owned(),
-                OverrideFlaw::Unreadable(error) => format!("cannot be read: {error}"),
+                OverrideFlaw::Unreadable(error) => {
+                    format!("cannot be read: {}", describe_error(error))
+                }
                 OverrideFlaw::NeedsZone => ["holds ", LINK_LOCAL].concat(),
                 OverrideFlaw::NoOrder => "holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned(),
             };
@@ -92,7 +100,7 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
                 }
                 _ => "name another place with --output-dir",
             };
-            (Level::Error, format!("cannot write {path}: {error}; {remedy}"))
+            (Level::Error, format!("cannot write {path}: {}; {remedy}", describe_error(error)))
         }
     }
 }
