@@ -1,10 +1,12 @@
 """Where the files go, and what happens where they cannot."""
 
 import os
+import pathlib
 import shutil
 
 import pytest
 
+from elf import assert_static_pie
 from lan import PROGRAM, PYTHON, wait_until
 
 
@@ -42,7 +44,8 @@ def test_read_only_directory(client, place):
 
 
 def test_static_in_an_empty_chroot(cache, client):
-    """No libc, no /etc, no /proc, no /dev: found all the same."""
+    """No libc, no /etc, no /proc, no /dev: found all the same, and a static PIE."""
+    assert_static_pie(pathlib.Path(PROGRAM))
     cache.announce_by_avahi()
     root = client.directory / "root"
     root.mkdir()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from elf import assert_static_pie
 from lan import REPOSITORY, sh
 from vm import ARCHITECTURES, IMAGES, Report, minimal
 
@@ -21,6 +22,11 @@ def test_the_overlay_is_small_and_always_the_same(arch):
     sh(REPOSITORY / "initrd/build", arch)
     assert overlay.read_bytes() == first
     assert len(first) <= OVERLAY_MAX and len(first) % 4 == 0, "what stands behind it is found"
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_program_is_a_static_pie(arch):
+    assert_static_pie(REPOSITORY / "target/initrd" / arch / "cache-resolver")
 
 
 def test_found_as_the_gateway_without_any_configuration(host):
