@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use lexopt::Arg::{Long, Short, Value};
-
 use crate::config::{Config, Host, Report, Verbosity};
 use crate::facts::{Prefix, parse_digits};
 use crate::model::{Methods, Origin};
@@ -42,26 +40,17 @@ Usage: cache-resolver [OPTIONS]
   -h, --help                            -V, --version
 ";
 
+/// What `--version` prints.
+const VERSION: &str = concat!("cache-resolver ", env!("CARGO_PKG_VERSION"), "\n");
 /// Settings that may be given; each becomes a line.
 const SETTINGS_MAX: usize = 64;
 /// Upstreams that may be given; Nix asks every one for every path.
 const UPSTREAMS_MAX: usize = 64;
 /// What the URLs of stores begin with in Nix 2.8 to 2.36 (`uriSchemes` in its libstore).
-const STORE_SCHEMES: [&str; 11] = [
-    "http",
-    "https",
-    "file",
-    "ssh",
-    "ssh-ng",
-    "mounted-ssh-ng",
-    "s3",
-    "unix",
-    "local",
-    "local-overlay",
-    "dummy",
-];
+const STORE_SCHEMES: &str =
+    "http https file ssh ssh-ng mounted-ssh-ng s3 unix local local-overlay dummy";
 /// Stores that have a name instead of a URL.
-const STORE_WORDS: [&str; 3] = ["auto", "daemon", "local"];
+const STORE_WORDS: &str = "auto daemon local";
 /// Networks that may be named to be swept.
 const SWEEP_MAX: usize = 16;
 /// Probes in a second: more than a gigabit switch passes on to every port is of no use.
@@ -74,10 +63,8 @@ const BUDGET_RANGE: std::ops::RangeInclusive<u64> = 100..=60_000;
 pub enum Command {
     /// Find the cache.
     Run(Box<Config>),
-    /// Print the help.
-    Help,
-    /// Print the version.
-    Version,
+    /// Print a text.
+    Print(&'static str),
 }
 
 /// What the environment says about the places for the files.
@@ -89,6 +76,17 @@ pub struct Environment {
     pub xdg_runtime_dir: Option<String>,
     /// The effective user's number.
     pub user: u32,
+}
+
+/// What the options say besides the configuration.
+#[derive(Default)]
+struct Said {
+    /// `--browse`.
+    browses: bool,
+    /// How later searches are to look.
+    how: bool,
+    /// What is to be printed in place of a run.
+    text: Option<&'static str>,
 }
 
 /// Reads the arguments, the program's own name not among them.
@@ -120,35 +118,12 @@ pub fn parse(
         report: Report::None,
         verbosity: Verbosity::Normal,
     };
-    let mut has_said_how = false;
-    let mut browses = false;
-    let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next().map_err(refuse_argument)? {
-        let option = match argument {
-            Long(name) => name.to_owned(),
-            Short(letter) => letter.to_string(),
-            Value(value) => return Err(format!("unexpected argument '{}'", lossy(value))),
-        };
-        match option.as_str() {
-            "h" | "help" => return Ok(Command::Help),
-            "V" | "version" => return Ok(Command::Version),
-            "v" | "verbose" => config.verbosity = Verbosity::Verbose,
-            "q" | "quiet" => config.verbosity = Verbosity::Quiet,
-            "additive" => config.additive = true,
-            "dry-run" => config.dry_run = true,
-            "explain" if config.report == Report::None => config.report = Report::Text,
-            "explain" => {}
-            "json" => config.report = Report::Json,
-            "watch" => config.watch = true,
-            "browse" => browses = true,
-            _ if VALUED.contains(&option.as_str()) => {
-                let value = parser.value().map_err(refuse_argument)?;
-                let value = value.into_string().map_err(|_| format!("--{option}: not UTF-8"))?;
-                set_value(&mut config, &option, value)?;
-                has_said_how |= matches!(option.as_str(), "methods" | "sweep");
-            }
-            _ if option.len() == 1 => return Err(format!("unknown option -{option}")),
-            _ => return Err(format!("unknown option --{option}")),
+    let mut said = Said::default();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        take_argument(&to_text(argument), &mut arguments, &mut config, &mut said)?;
+        if let Some(text) = said.text {
+            return Ok(Command::Print(text));
         }
     }
     if config.upstreams.is_empty() {
@@ -157,13 +132,13 @@ pub fn parse(
     if config.override_file.is_empty() {
         config.override_file = format!("/etc/cache-resolver/{}-override", config.host.short_name());
     }
-    if browses {
+    if said.browses {
         config.methods = config.methods.with(Origin::Announced);
     } else if config.methods.contains(Origin::Announced) {
         return Err("--methods 'announced': only with --browse".to_owned());
     }
     // A laptop must not sweep every network that it visits, unless its user says so.
-    config.later_methods = if has_said_how {
+    config.later_methods = if said.how {
         config.methods
     } else {
         config.methods.without(Origin::Ping).without(Origin::Sweep)
@@ -172,34 +147,76 @@ pub fn parse(
 }
 
 /// The options that take a value.
-const VALUED: [&str; 13] = [
-    "host",
-    "port",
-    "path",
-    "upstream",
-    "priority",
-    "setting",
-    "output-dir",
-    "override",
-    "budget",
-    "methods",
-    "sweep",
-    "sweep-rate",
-    "sweep-limit",
-];
+const VALUED: &str = "host port path upstream priority setting output-dir override budget methods \
+                      sweep sweep-rate sweep-limit";
 
-/// What the parser of arguments does not like, in words.
-fn refuse_argument(error: lexopt::Error) -> String {
-    match error {
-        lexopt::Error::MissingValue { option: Some(option) } => format!("{option}: no value"),
-        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
-        _ => "not an option".to_owned(),
+/// Whether `word` is one of those, separated by spaces. A table would be larger: a static PIE has a
+/// relocation of 24 bytes for each entry.
+fn is_one_of(words: &str, word: &str) -> bool {
+    words.split(' ').any(|each| each == word)
+}
+
+/// Takes an argument, and the next one where that is its value.
+fn take_argument(
+    argument: &str,
+    others: &mut impl Iterator<Item = OsString>,
+    config: &mut Config,
+    said: &mut Said,
+) -> Result<(), String> {
+    let unexpected = |argument: &str| Err(["unexpected argument '", argument, "'"].concat());
+    let (name, value) =
+        argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
+    let Some(letters) = name.strip_prefix('-').filter(|letters| !letters.is_empty()) else {
+        return unexpected(argument);
+    };
+    match letters.strip_prefix('-') {
+        // No option follows.
+        Some("") if value.is_none() => {
+            return others.next().map_or(Ok(()), |other| unexpected(&to_text(other)));
+        }
+        Some(name) if is_one_of(VALUED, name) => {
+            let value = value.map(OsString::from).or_else(|| others.next());
+            let value = value.ok_or_else(|| format!("--{name}: no value"))?;
+            let value = value.into_string().map_err(|_| format!("--{name}: not UTF-8"))?;
+            said.how |= matches!(name, "methods" | "sweep");
+            return set_value(config, name, value);
+        }
+        Some(name) => take_flag(config, said, name)?,
+        // Letters may share a dash.
+        None => {
+            for letter in letters.chars() {
+                take_flag(config, said, letter.encode_utf8(&mut [0; 4]))?;
+            }
+        }
     }
+    if value.is_some() { Err(format!("{name} takes no value")) } else { Ok(()) }
+}
+
+/// Takes an option without a value, its letter or its name.
+fn take_flag(config: &mut Config, said: &mut Said, name: &str) -> Result<(), String> {
+    match name {
+        "h" | "help" => said.text = Some(HELP),
+        "V" | "version" => said.text = Some(VERSION),
+        "v" | "verbose" => config.verbosity = Verbosity::Verbose,
+        "q" | "quiet" => config.verbosity = Verbosity::Quiet,
+        "additive" => config.additive = true,
+        "dry-run" => config.dry_run = true,
+        "explain" if config.report == Report::None => config.report = Report::Text,
+        "explain" => {}
+        "json" => config.report = Report::Json,
+        "watch" => config.watch = true,
+        "browse" => said.browses = true,
+        _ => {
+            let dashes = if name.chars().nth(1).is_none() { "-" } else { "--" };
+            return Err(["unknown option ", dashes, name].concat());
+        }
+    }
+    Ok(())
 }
 
 /// Text for a message.
-fn lossy(value: OsString) -> String {
-    value.into_string().unwrap_or_else(|_| "(not UTF-8)".to_owned())
+fn to_text(argument: OsString) -> String {
+    argument.into_string().unwrap_or_else(|_| "(not UTF-8)".to_owned())
 }
 
 /// What is wrong with the value of an option.
@@ -293,10 +310,10 @@ fn check_store(value: &str) -> Result<(), String> {
         Some(("http" | "https", rest)) if rest.is_empty() || rest.starts_with('/') => {
             return Err("names no host".to_owned());
         }
-        Some((scheme, rest)) if !STORE_SCHEMES.contains(&scheme) => {
+        Some((scheme, rest)) if !is_one_of(STORE_SCHEMES, scheme) => {
             ("Nix knows no such scheme", rest)
         }
-        None if !store.starts_with('/') && !STORE_WORDS.contains(&store) => ("no scheme", store),
+        None if !store.starts_with('/') && !is_one_of(STORE_WORDS, store) => ("no scheme", store),
         _ => return Ok(()),
     };
     Err([problem, "; did you mean https://", rest, "?"].concat())
@@ -426,6 +443,28 @@ mod tests {
         assert!(config.methods.contains(Origin::Dns) && !config.methods.contains(Origin::Hosts));
         assert!(config.report == Report::Json && config.additive);
         assert_eq!(config.override_file, "/etc/cache-resolver/hive-override");
+    }
+
+    #[test]
+    fn letters_share_a_dash_and_values_follow_or_stand_behind_an_equals_sign() {
+        assert_eq!(parse_words("-vq").unwrap().verbosity, Verbosity::Quiet);
+        assert_eq!(parse_words("-qv --").unwrap().verbosity, Verbosity::Verbose);
+        assert_eq!(parse_words("--setting=x=y=z").unwrap().settings, [("x".into(), "y=z".into())]);
+        assert_eq!(parse_words("--output-dir --watch").unwrap().output_dir, Some("--watch".into()));
+        let words = ["-vh", "--nonsense"].map(OsString::from);
+        assert!(matches!(parse(words, &Environment::default()), Ok(Command::Print(HELP))));
+        for (words, expected) in [
+            ("-vx", "unknown option -x"),
+            ("-v=1", "-v takes no value"),
+            ("--nonsense=1", "unknown option --nonsense"),
+            ("--watch=", "--watch takes no value"),
+            ("-- --watch", "unexpected argument '--watch'"),
+            ("-", "unexpected argument '-'"),
+            ("a=b", "unexpected argument 'a=b'"),
+            ("--port", "--port: no value"),
+        ] {
+            assert_eq!(parse_words(words).unwrap_err(), expected);
+        }
     }
 
     #[test]

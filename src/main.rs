@@ -38,8 +38,7 @@ fn decide(arguments: Vec<OsString>) -> c_int {
     };
     let text = match cli::parse(arguments, &environment) {
         Ok(Command::Run(config)) => return run(&config, &signals, clock),
-        Ok(Command::Help) => cli::HELP,
-        Ok(Command::Version) => concat!("cache-resolver ", env!("CARGO_PKG_VERSION"), "\n"),
+        Ok(Command::Print(text)) => text,
         Err(message) => {
             let mut log = Log::new(Sink::of_stderr(), Verbosity::Quiet);
             log.write(Level::Error, &format!("{message}; see cache-resolver --help"));

@@ -27,18 +27,7 @@ const ADDRESS_UNUSABLE: u32 = 0x48;
 /// Ethernet address.
 const NEIGHBOUR_KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 /// What the drivers of [`LinkKind::Derived`] call themselves.
-const DERIVED: [&[u8]; 10] = [
-    b"bond",
-    b"team",
-    b"vlan",
-    b"macvlan",
-    b"macvtap",
-    b"ipvlan",
-    b"macsec",
-    b"dsa",
-    b"openvswitch",
-    b"batadv",
-];
+const DERIVED: &[u8] = b"bond team vlan macvlan macvtap ipvlan macsec dsa openvswitch batadv";
 /// `AF_INET`.
 const FAMILY_V4: u8 = 2;
 /// `AF_INET6`.
@@ -294,7 +283,7 @@ fn parse_link_kind(name: &[u8]) -> LinkKind {
     match name.strip_suffix(b"\0").unwrap_or(name) {
         b"veth" => LinkKind::Veth,
         b"bridge" => LinkKind::Bridge,
-        name if DERIVED.contains(&name) => LinkKind::Derived,
+        name if DERIVED.split(|byte| *byte == b' ').any(|each| each == name) => LinkKind::Derived,
         _ => LinkKind::Other,
     }
 }
