@@ -411,7 +411,7 @@ mod tests {
         };
         match parse(words.split_whitespace().map(OsString::from), &environment)? {
             Command::Run(config) => Ok(*config),
-            _ => Err("not a run".into()),
+            Command::Print(_) => Err("not a run".into()),
         }
     }
 
