@@ -672,7 +672,7 @@ pub fn config(budget: &str, options: &str) -> Config {
     let words = ["--budget", budget].into_iter().chain(options.split_whitespace());
     match parse(words.map(Into::into), &Environment::default()).unwrap() {
         Command::Run(config) => *config,
-        _ => unreachable!(),
+        Command::Print(_) => unreachable!(),
     }
 }
 
