@@ -203,18 +203,19 @@ pub fn read_decision(directory: &str) -> Option<String> {
     )
 }
 
-/// Makes the directory and those above it.
+/// Makes the directory and, where they are missing, those above it.
 fn create_directory(directory: &str) -> io::Result<()> {
-    if fs::metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
-        return Ok(());
-    }
+    let create = |path: &str| match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    };
     let ends = directory.match_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
+    match create(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        result => return result,
+    }
     for end in ends.chain([directory.len()]) {
-        let part = directory.get(..end).unwrap_or(directory);
-        match DirBuilder::new().mode(DIRECTORY_MODE).create(part) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        create(directory.get(..end).unwrap_or(directory))?;
     }
     Ok(())
 }
@@ -243,9 +244,9 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
         let file = match sys::create(&path, LOCK_MODE) {
             Ok(file) => {
                 // Who owns the directory, our unit's user, takes turns with root.
-                if sys::effective_user() == ROOT {
-                    let owner = fs::metadata(directory).map(|directory| directory.uid());
-                    let _ = fchown(&file, owner.ok(), None);
+                let owner = fs::metadata(directory).map_or(ROOT, |directory| directory.uid());
+                if owner != ROOT && sys::effective_user() == ROOT {
+                    let _ = fchown(&file, Some(owner), None);
                 }
                 file
             }
@@ -316,11 +317,11 @@ fn remove_file(path: &str) -> io::Result<()> {
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
 /// boot after a power cut. A symbolic link in its place is replaced, not followed.
 fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> io::Result<()> {
-    if is_locked {
-        // What a run that died has left.
-        let _ = fs::remove_file([path, ".new"].concat());
-    }
     if is_right(directory, path, content) {
+        if is_locked {
+            // What a run that died has left.
+            let _ = fs::remove_file([path, ".new"].concat());
+        }
         return Ok(());
     }
     let temporary = write_temporary(path, content, is_locked)?;
@@ -367,7 +368,9 @@ fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
     if is_locked {
         let temporary = [path, ".new"].concat();
         match sys::create(&temporary, FILE_MODE) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let _ = fs::remove_file(&temporary);
+            }
             result => return result.map(|file| (temporary, file)),
         }
     }

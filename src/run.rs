@@ -96,14 +96,15 @@ impl Run<'_> {
         }
         match (outcome, watcher) {
             _ if !is_written => status::NOT_WRITTEN,
-            (Outcome::Interrupted, _) => status::DECIDED,
+            (Outcome::Interrupted, _) | (Outcome::Found(_) | Outcome::NotFound, None) => {
+                status::DECIDED
+            }
             _ if self.signals.have_come(Duration::ZERO) => status::DECIDED,
             (outcome, Some(mut watcher)) => {
                 watcher.handle_answer(matches!(outcome, Outcome::Found(_)), place);
                 self.watch(watcher)
             }
             (Outcome::NoNetwork, None) => status::NO_NETWORK,
-            (Outcome::Found(_) | Outcome::NotFound, None) => status::DECIDED,
         }
     }
 

@@ -14,7 +14,7 @@ const FILE_MAX: u64 = 32 << 20;
 /// # Errors
 /// Whatever opening or reading the file gives.
 pub fn for_each_line(path: &str, each: &mut dyn FnMut(&str)) -> io::Result<()> {
-    for_each_line_of(sys::open(path)?.take(FILE_MAX), each)
+    for_each_line_of(sys::open(path, FILE_MAX)?, each)
 }
 
 /// The same for any source of bytes.

@@ -91,9 +91,6 @@ impl Conversation {
 
     /// Sends what the socket takes of the request, the connection having been made or refused.
     fn send_unsent(&mut self) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error);
-        }
         match self.socket.send(&self.unsent) {
             Ok(count) => self.unsent.drain(..count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

@@ -13,7 +13,7 @@ pub use socket::{
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Take, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
@@ -105,14 +105,20 @@ pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
     poll(&mut descriptors, timeout).is_ok() && descriptors.iter().any(|ready| ready.revents != 0)
 }
 
-/// Opens a regular file to read it; what /proc and /sys have are such files, too. A FIFO or a device
-/// might keep us waiting, or never end.
+/// Opens a regular file to read it, `max` bytes of it at most; what /proc and /sys have are such files,
+/// too. A FIFO or a device might keep us waiting, or never end.
 ///
 /// # Errors
 /// Whatever open(2) and fstat(2) give; `InvalidInput` for what is not a regular file.
-pub fn open(path: &str) -> io::Result<File> {
+pub fn open(path: &str, max: u64) -> io::Result<Take<File>> {
     let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // Who knows where it ends need not read the end. What the kernel makes up may not say.
+    let length = Some(metadata.len()).filter(|length| *length != 0);
+    Ok(file.take(length.map_or(max, |length| length.min(max))))
 }
 
 /// Reads a regular file, `max` bytes of it at most.
@@ -120,18 +126,16 @@ pub fn open(path: &str) -> io::Result<File> {
 /// # Errors
 /// Whatever [`open`] and read(2) give.
 pub fn read(path: &str, max: usize) -> io::Result<Vec<u8>> {
-    let mut file = open(path)?;
+    let mut file = open(path, max as u64)?;
     let mut content = Vec::new();
     let mut piece = [0; 4096];
-    while content.len() < max {
+    loop {
         let count = file.read(&mut piece)?;
         if count == 0 {
-            break;
+            return Ok(content);
         }
         content.extend_from_slice(piece.get(..count).unwrap_or_default());
     }
-    content.truncate(max);
-    Ok(content)
 }
 
 /// Opens what is there to lock it, whatever it is, unless it is a symbolic link.
@@ -198,12 +202,14 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
     true
 }
 
-/// open(2). What std has for it brings the tables for escaping Unicode along, 3 KB.
+/// open(2). What std has for it brings the tables for escaping Unicode along, 3 KB; that of musl sets
+/// `FD_CLOEXEC` once more.
 fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
     let path = CString::new(path)?;
     // SAFETY: the path is a C string, and the new descriptor has no other owner.
     unsafe {
-        check(libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode))
+        let (call, flags) = (libc::SYS_openat, flags | libc::O_CLOEXEC);
+        check(libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, mode) as c_int)
             .map(|descriptor| File::from_raw_fd(descriptor))
     }
 }
