@@ -143,7 +143,7 @@ pub enum Kind {
 }
 
 /// Puts the files into `directory`, which is made where it is missing. Their modes are subject to
-/// the umask (see [`let_all_read`](crate::sys::let_all_read)).
+/// the umask (see [`let_all_read`](crate::sys::let_all_read)). Gives the lock, if there can be one.
 ///
 /// Each file is replaced in one step and left alone if it is right already. A lock keeps the pair
 /// together when two runs end at the same time; `wait` sleeps for the time given, or says that there
@@ -158,7 +158,7 @@ pub fn replace(
     files: &Files,
     kind: Kind,
     wait: &mut dyn FnMut(Duration) -> bool,
-) -> Result<(), WriteError> {
+) -> Result<Option<Lock>, WriteError> {
     let failed = |error| WriteError { path: directory.to_owned(), error };
     create_directory(directory).map_err(failed)?;
     let nix_conf = nix_conf_path(directory);
@@ -176,7 +176,7 @@ pub fn replace(
             {
                 Err(WriteError { path: nix_conf, error })
             }
-            _ => Ok(()),
+            _ => Ok(lock),
         };
     }
     let path = address_path(directory, short_name);
@@ -186,7 +186,8 @@ pub fn replace(
     };
     replace_file(directory, &nix_conf, &files.nix_conf, is_locked)
         .map_err(|error| WriteError { path: nix_conf, error })?;
-    address.map_err(|error| WriteError { path, error })
+    address.map_err(|error| WriteError { path, error })?;
+    Ok(lock)
 }
 
 /// nix.conf as it is in `directory`, if there is one: the decision that stands.
@@ -221,7 +222,8 @@ fn create_directory(directory: &str) -> io::Result<()> {
 }
 
 /// A lock that is held; its file goes with it.
-struct Lock {
+#[derive(Debug)]
+pub struct Lock {
     /// Where the file is.
     path: String,
     /// The file, locked (flock(2)).

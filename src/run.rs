@@ -39,7 +39,7 @@ pub mod status {
 pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> c_int {
     let log = Log::new(Sink::of_stderr(), config.verbosity);
     let paths = Paths::new(config.path.clone());
-    Run { config, log, signals, previous: None, paths, standing: None }.run(clock)
+    Run { config, log, signals, previous: None, paths, standing: None, changed: None }.run(clock)
 }
 
 /// What a run knows from one search to the next.
@@ -56,6 +56,8 @@ struct Run<'a> {
     paths: Paths,
     /// The files of the decision that stands.
     standing: Option<Files>,
+    /// When we have changed them, as long as nobody else has.
+    changed: Option<[i64; 2]>,
 }
 
 /// A search that has ended.
@@ -144,7 +146,8 @@ impl Run<'_> {
         let kept = self.previous.map_or(PathId::CONFIGURED, |previous| previous.path);
         let path = self.paths.forget_others(kept);
         self.previous = self.previous.map(|previous| Previous { path, ..previous });
-        let mut known = read_known(self.config, &mut self.log);
+        self.changed = self.changed.filter(|known| Some(*known) == self.read_changes());
+        let mut known = self.read_known(methods);
         // Of the same cache this run knows more than the file does.
         let is_same = |ours: &Previous| {
             known.previous.is_none_or(|file| file.remote.ip() == ours.remote.ip())
@@ -163,6 +166,14 @@ impl Run<'_> {
             self.previous = Some(Previous { remote, path, by_name, is_announced });
         }
         Ended { outcome, clock, timeline, place, open }
+    }
+
+    /// When the files were last changed.
+    fn read_changes(&self) -> Option<[i64; 2]> {
+        let (config, directory) = (self.config, self.config.output_dir.as_ref()?);
+        let nix_conf = sys::change_time(&output::nix_conf_path(directory));
+        let address = output::address_path(directory, config.host.short_name());
+        Some([nix_conf, sys::change_time(&address)])
     }
 
     /// Brings the files up to date, and tells what is new about it; false where they could not be
@@ -184,6 +195,7 @@ impl Run<'_> {
             self.log.write(Level::Notice, &summary);
         }
         let is_written = is_settled
+            || !is_new && self.changed.is_some()
             || match self.write(outcome, &files, ended.clock, is_new) {
                 Written::InTime => true,
                 Written::No => false,
@@ -210,13 +222,18 @@ impl Run<'_> {
         };
         let kind = if is_interrupted { Kind::Fallback } else { Kind::Decision };
         match output::replace(directory, self.config.host.short_name(), files, kind, &mut wait) {
-            Ok(()) if is_new => {
-                let path = output::nix_conf_path(directory);
-                self.log.write(Level::Info, &format!("{path} is up to date"));
-                self.show(files);
+            Ok(lock) => {
+                // While nobody else may write.
+                if self.config.watch && lock.is_some() {
+                    self.changed = self.read_changes();
+                }
+                if is_new {
+                    let path = output::nix_conf_path(directory);
+                    self.log.write(Level::Info, &format!("{path} is up to date"));
+                    self.show(files);
+                }
                 Written::InTime
             }
-            Ok(()) => Written::InTime,
             Err(error) if error.is_locked() && self.signals.have_come(Duration::ZERO) => {
                 Written::Stopped
             }
@@ -257,20 +274,28 @@ impl Run<'_> {
         }
         sys::print(&text, self.signals.as_raw_fd());
     }
-}
 
-/// What the host's own files say of the cache.
-fn read_known(config: &Config, log: &mut Log) -> Known {
-    let credentials = sys::environment(c"CREDENTIALS_DIRECTORY");
-    let override_ =
-        read_override(&config.override_file, credentials.as_deref(), config.port, &mut |problem| {
-            log.problem(&Problem::Override(problem));
-        });
-    let previous = config.output_dir.as_ref().and_then(|directory| {
-        let path = output::address_path(directory, config.host.short_name());
-        read_previous(&path, config.port)
-    });
-    let hosts = read_hosts(HOSTS, &config.host.text);
-    let nameservers = read_resolv_conf(&sys::interface_index).nameservers;
-    Known { override_, previous, hosts, nameservers, uptime: sys::uptime() }
+    /// What the host's own files say of the cache, as far as `methods` ask.
+    fn read_known(&mut self, methods: Methods) -> Known {
+        let (config, log) = (self.config, &mut self.log);
+        let credentials = sys::environment(c"CREDENTIALS_DIRECTORY");
+        let credentials = credentials.as_deref();
+        let mut known = Known { uptime: sys::uptime(), ..Known::default() };
+        known.override_ =
+            read_override(&config.override_file, credentials, config.port, &mut |problem| {
+                log.problem(&Problem::Override(problem));
+            });
+        // What nobody has touched says what we know.
+        if let Some(directory) = config.output_dir.as_ref().filter(|_| self.changed.is_none()) {
+            let path = output::address_path(directory, config.host.short_name());
+            known.previous = read_previous(&path, config.port);
+        }
+        if methods.contains(Origin::Hosts) {
+            known.hosts = read_hosts(HOSTS, &config.host.text);
+        }
+        if methods.contains(Origin::Dns) {
+            known.nameservers = read_resolv_conf(&sys::interface_index).nameservers;
+        }
+        known
+    }
 }

@@ -7,7 +7,7 @@ use libc::POLLIN;
 use socket2::Socket;
 
 use super::{Clock, RECEIVE_MAX, StopSignals};
-use crate::facts::{Network, drain_changes, read_network, watch_network};
+use crate::facts::{Network, drain_changes, read_network, read_resolv_conf, watch_network};
 use crate::sys;
 use crate::watch::{Ask, Due, Schedule};
 
@@ -77,8 +77,14 @@ impl<'a> Watcher<'a> {
 
     /// Whom to ask, now that something is due and the network is what it is.
     fn look(&mut self, due: Due) -> Option<Ask> {
-        // Without an answer what is known stands.
-        let place = read_place().unwrap_or_else(|_| self.place.clone());
+        // Of all but resolv.conf the kernel tells us. Without an answer what is known stands.
+        let is_whole = due == Due::Settled || self.changes.is_none();
+        let place = is_whole.then(read_place).and_then(Result::ok);
+        let place = place.unwrap_or_else(|| {
+            let mut place = self.place.clone();
+            place.nameservers = read_resolv_conf(&sys::interface_index).nameservers;
+            place
+        });
         let now = self.clock.now();
         match due {
             Due::Settled if place != self.place => {

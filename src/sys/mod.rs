@@ -12,11 +12,12 @@ pub use socket::{
 };
 
 use std::ffi::{CStr, CString, OsString, c_char};
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Take, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use libc::c_int;
@@ -136,6 +137,13 @@ pub fn read(path: &str, max: usize) -> io::Result<Vec<u8>> {
         }
         content.extend_from_slice(piece.get(..count).unwrap_or_default());
     }
+}
+
+/// When a file, its mode or its place was last changed, in nanoseconds since 1970; 0 where there is none.
+#[must_use]
+pub fn change_time(path: &str) -> i64 {
+    let of = |file: Metadata| file.ctime().wrapping_mul(1_000_000_000) + file.ctime_nsec();
+    fs::symlink_metadata(path).map_or(0, of)
 }
 
 /// Opens what is there to lock it, whatever it is, unless it is a symbolic link.

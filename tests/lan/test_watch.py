@@ -248,12 +248,17 @@ def test_the_cache_is_asked_once_a_minute(home, cache, client, by_name):
     informed.write_etc("hosts", f"{other.address} waterbug.lan\n")
     loss = CHECK_INTERVAL + DOUBT + 10
     assert watchers[1].wait_for(other, loss) > DOUBT, "nobody told it"
+    # Somebody else writes to its files.
+    content = watchers[1].read("nix.conf")
+    (watchers[1].directory / "nix.conf").write_text(content.replace("true", "none"))
+    (watchers[1].directory / "waterbug-ip").unlink()
     watchers[0].wait_for(None, 2 * DOUBT)
     # It is switched on again, and no network changes.
     cache.serve_cache()
     watchers[0].wait_for(cache, CHECK_INTERVAL + 10)
     assert watchers[0].log.count("found at") == 2
-    assert watchers[1].read("waterbug-ip") == other.address + "\n"
+    watchers[1].wait_for(other, CHECK_INTERVAL)
+    assert watchers[1].read("nix.conf") == content
     checks = particular.requests()[asked:]
     assert checks and all(" 200 " in check for check in checks), checks
     assert formal.stamp() == stamp
