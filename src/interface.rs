@@ -1,6 +1,5 @@
 //! What goes between a search and the world: what has happened, and what is to be done.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::address::Family;
@@ -150,7 +149,9 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Effects {
     /// To be done by the event loop, in this order.
-    pub outputs: VecDeque<Output>,
+    pub outputs: Vec<Output>,
+    /// Those that come before them.
+    due: std::vec::IntoIter<Output>,
     /// To be followed.
     pub candidates: Vec<Candidate>,
     /// The paths that candidates have.
@@ -160,19 +161,33 @@ pub struct Effects {
 impl Effects {
     /// None yet, with the paths that are known.
     #[must_use]
-    pub const fn new(paths: Paths) -> Self {
-        Self { outputs: VecDeque::new(), candidates: Vec::new(), paths }
+    pub fn new(paths: Paths) -> Self {
+        Self { outputs: Vec::new(), due: Vec::new().into_iter(), candidates: Vec::new(), paths }
+    }
+
+    /// Adds somebody to be followed.
+    #[inline(never)]
+    pub fn candidate(&mut self, candidate: Candidate) {
+        self.candidates.push(candidate);
     }
 
     /// Adds something to be done.
     #[inline(never)]
     pub fn output(&mut self, output: Output) {
-        self.outputs.push_back(output);
+        self.outputs.push(output);
     }
 
     /// Adds something to be told.
     #[inline(never)]
     pub fn note(&mut self, note: Note) {
-        self.outputs.push_back(Output::Note(note));
+        self.outputs.push(Output::Note(note));
+    }
+
+    /// Takes the oldest output.
+    pub fn next_output(&mut self) -> Option<Output> {
+        if self.due.as_slice().is_empty() {
+            self.due = std::mem::take(&mut self.outputs).into_iter();
+        }
+        self.due.next()
     }
 }

@@ -60,7 +60,7 @@ pub fn render(config: &Config, outcome: Outcome, paths: &Paths) -> Files {
     };
     let address = found.remote.ip();
     let in_url = match address {
-        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V4(v4) => format!("{v4}"),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
     let url = url_of(config, found, &in_url, paths.text(found.path));
@@ -376,7 +376,7 @@ fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
             result => return result.map(|file| (temporary, file)),
         }
     }
-    let temporary = [path, ".", &sys::random_seed().to_string()].concat();
+    let temporary = format!("{path}.{}", sys::random_seed());
     sys::create(&temporary, FILE_MODE).map(|file| (temporary, file))
 }
 

@@ -294,7 +294,7 @@ impl Run<'_> {
             known.hosts = read_hosts(HOSTS, &config.host.text);
         }
         if methods.contains(Origin::Dns) {
-            known.nameservers = read_resolv_conf(&sys::interface_index).nameservers;
+            known.nameservers = read_resolv_conf(sys::interface_index).nameservers;
         }
         known
     }

@@ -102,7 +102,7 @@ impl Search {
 
     /// The next thing to do; nothing else is due once it says to wait.
     pub fn next_output(&mut self) -> Output {
-        while let Some(output) = self.effects.outputs.pop_front() {
+        while let Some(output) = self.effects.next_output() {
             if self.outcome.is_none() || matches!(output, Output::Note(_)) {
                 return output;
             }

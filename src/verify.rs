@@ -92,14 +92,12 @@ impl Verify {
     /// list, the more room it leaves to others.
     #[must_use]
     pub fn has_room_for(&self, origin: Origin, turn: usize) -> bool {
-        let held = |is_rival: &dyn Fn(Origin) -> bool| {
-            self.attempts.iter().filter(|attempt| is_rival(attempt.candidate.origin)).count()
-        };
-        if origin.is_named() {
-            held(&|other| other == origin) + turn < NAMED_IN_FLIGHT_MAX
-        } else {
-            held(&|other| !other.is_named()) < WEAK_IN_FLIGHT_MAX
-        }
+        let is_named = origin.is_named();
+        let is_rival = |other: Origin| if is_named { other == origin } else { !other.is_named() };
+        let rivals = self.attempts.iter().filter(|attempt| is_rival(attempt.candidate.origin));
+        let (before, max) =
+            if is_named { (turn, NAMED_IN_FLIGHT_MAX) } else { (0, WEAK_IN_FLIGHT_MAX) };
+        rivals.count() + before < max
     }
 
     /// Begins to verify a candidate.

@@ -345,7 +345,7 @@ impl Known {
             self.missing = 0;
             let remote = with_scope(SocketAddr::new(address, self.port), interface);
             let heard = Candidate::heard(Origin::Announced, remote, self.speaker.ip());
-            effects.candidates.push(Candidate { path, ..heard });
+            effects.candidate(Candidate { path, ..heard });
         }
     }
 

@@ -51,13 +51,13 @@ impl Dns {
             return effects.note(Note::ServerDenied(subject.server));
         };
         let scope = scope_of(subject.server);
-        effects.candidates.extend(addresses.iter().map(|address| {
+        for address in addresses {
             let remote = with_scope(SocketAddr::new(*address, self.port), scope);
-            Candidate {
+            effects.candidate(Candidate {
                 has_name: !subject.is_guess,
                 ..Candidate::heard(Origin::Dns, remote, subject.server.ip())
-            }
-        }));
+            });
+        }
     }
 }
 

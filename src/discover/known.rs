@@ -11,30 +11,28 @@ pub fn follow(known: &Known, methods: Methods, port: u16, effects: &mut Effects)
     if let Some(order) = known.override_ {
         effects.note(Note::Started(Origin::Override));
         if let Override::At(remote) = order {
-            effects.candidates.push(Candidate::new(Origin::Override, remote));
+            effects.candidate(Candidate::new(Origin::Override, remote));
         }
         return true;
     }
     if methods.contains(Origin::Previous) {
         effects.note(Note::Started(Origin::Previous));
-        effects.candidates.extend(known.previous.map(|previous| {
+        if let Some(previous) = known.previous {
             // One of another name stays weak: the cache of ours may have come.
             let is_named = !previous.is_announced;
             let origin = if is_named { Origin::Previous } else { Origin::Announced };
-            Candidate {
+            effects.candidate(Candidate {
                 path: previous.path,
                 has_name: previous.by_name,
                 ..Candidate::new(origin, previous.remote)
-            }
-        }));
+            });
+        }
     }
     if methods.contains(Origin::Hosts) {
         effects.note(Note::Started(Origin::Hosts));
-        let candidates = known
-            .hosts
-            .iter()
-            .map(|address| Candidate::new(Origin::Hosts, SocketAddr::new(*address, port)));
-        effects.candidates.extend(candidates);
+        for address in &known.hosts {
+            effects.candidate(Candidate::new(Origin::Hosts, SocketAddr::new(*address, port)));
+        }
     }
     false
 }

@@ -62,9 +62,9 @@ impl Mdns {
     pub fn handle(&self, datagram: &MdnsDatagram, effects: &mut Effects) {
         let id = (!datagram.multicast).then_some(self.id);
         let addresses = parse_multicast(datagram.payload, &self.name, id).unwrap_or_default();
-        effects.candidates.extend(addresses.iter().map(|address| {
-            let remote = with_scope(SocketAddr::new(*address, self.port), datagram.interface);
-            Candidate::heard(Origin::Mdns, remote, datagram.source.ip())
-        }));
+        for address in addresses {
+            let remote = with_scope(SocketAddr::new(address, self.port), datagram.interface);
+            effects.candidate(Candidate::heard(Origin::Mdns, remote, datagram.source.ip()));
+        }
     }
 }

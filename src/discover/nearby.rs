@@ -23,18 +23,16 @@ const READ_AFTER: [Duration; 4] = [
 
 /// The default gateways are candidates.
 pub fn follow_gateways(network: &Network, port: u16, effects: &mut Effects) {
-    effects.candidates.extend(
-        network
-            .gateways
-            .iter()
-            .map(|gateway| Candidate::new(Origin::Gateway, with_port(*gateway, port))),
-    );
+    for gateway in &network.gateways {
+        effects.candidate(Candidate::new(Origin::Gateway, with_port(*gateway, port)));
+    }
 }
 
 /// The neighbours are candidates.
 pub fn follow_neighbours(network: &Network, port: u16, effects: &mut Effects) {
-    let remotes = network.neighbours.iter().map(|neighbour| with_port(neighbour.remote, port));
-    effects.candidates.extend(remotes.map(|remote| Candidate::new(Origin::Neighbours, remote)));
+    for neighbour in &network.neighbours {
+        effects.candidate(Candidate::new(Origin::Neighbours, with_port(neighbour.remote, port)));
+    }
 }
 
 /// The other addresses of a host that is known by a link-local one are candidates, too: those of the
@@ -49,11 +47,10 @@ pub fn follow_same_host(candidate: &Candidate, network: &Network, effects: &mut 
         (other.interface, other.hardware_address) == (known.interface, known.hardware_address)
             && !needs_zone(other.remote.ip())
     };
-    effects.candidates.extend(neighbours.iter().filter(is_same).map(|other| Candidate {
-        remote: with_port(other.remote, candidate.remote.port()),
-        has_name: false,
-        ..*candidate
-    }));
+    for other in neighbours.iter().filter(is_same) {
+        let remote = with_port(other.remote, candidate.remote.port());
+        effects.candidate(Candidate { remote, has_name: false, ..*candidate });
+    }
 }
 
 /// The state of the reading of neighbours.

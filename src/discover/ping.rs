@@ -92,7 +92,7 @@ impl Ping {
     pub fn handle(&self, source: SocketAddr, message: &[u8], effects: &mut Effects) {
         if parse_reply(source.is_ipv6(), message) == Ok(self.cookie) {
             let remote = with_port(source, self.port);
-            effects.candidates.push(Candidate::new(Origin::Ping, remote));
+            effects.candidate(Candidate::new(Origin::Ping, remote));
         }
     }
 

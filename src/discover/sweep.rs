@@ -280,7 +280,7 @@ impl Sweep {
     /// Makes a candidate of an address.
     fn add(&self, address: Ipv4Addr, effects: &mut Effects) {
         let remote = SocketAddr::new(IpAddr::V4(address), self.port);
-        effects.candidates.push(Candidate::new(Origin::Sweep, remote));
+        effects.candidate(Candidate::new(Origin::Sweep, remote));
     }
 
     /// The area whose turn it is, those that are done left out.

@@ -55,7 +55,7 @@ pub struct Previous {
 }
 
 /// Looks up an interface's index by its name.
-pub type IndexOf<'a> = &'a dyn Fn(&str) -> Option<u32>;
+pub type IndexOf = fn(&str) -> Option<u32>;
 
 /// A number in digits only: no sign.
 #[must_use]
@@ -106,13 +106,13 @@ mod tests {
     fn zones_are_names_or_numbers() {
         let index_of = |name: &str| (name == "eth0").then_some(7);
         let link_local: IpAddr = "fe80::1".parse().unwrap();
-        assert_eq!(parse_scoped("10.0.0.1", &index_of), Some(([10, 0, 0, 1].into(), 0)));
-        assert_eq!(parse_scoped("fe80::1%eth0", &index_of), Some((link_local, 7)));
-        assert_eq!(parse_scoped("fe80::1%3", &index_of), Some((link_local, 3)));
+        assert_eq!(parse_scoped("10.0.0.1", index_of), Some(([10, 0, 0, 1].into(), 0)));
+        assert_eq!(parse_scoped("fe80::1%eth0", index_of), Some((link_local, 7)));
+        assert_eq!(parse_scoped("fe80::1%3", index_of), Some((link_local, 3)));
         for bad in
             ["", "lan", "10.0.0.256", "fe80::1%wlan9", "fe80::1%0", "fe80::1%", "1.2.3.4%eth0"]
         {
-            assert_eq!(parse_scoped(bad, &index_of), None, "{bad}");
+            assert_eq!(parse_scoped(bad, index_of), None, "{bad}");
         }
     }
 }

@@ -109,7 +109,7 @@ mod tests {
         }
         std::fs::write(&stub, behind_stub).unwrap();
         let index_of = |name: &str| (name == "eth0").then_some(7);
-        read_from(&file, &stub, &index_of)
+        read_from(&file, &stub, index_of)
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub use event_loop::{EventLoop, StillOpen};
 pub use wait::Watcher;
 
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::elapsed::Elapsed;
 use crate::sys;
@@ -21,19 +21,19 @@ const RECEIVE_MAX: usize = 32 * 1024;
 
 /// The monotonic clock since the start of the program, or of a later search.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+pub struct Clock(Duration);
 
 impl Clock {
     /// Now is the start.
     #[must_use]
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self(sys::monotonic_time())
     }
 
     /// The time.
     #[must_use]
     pub fn now(&self) -> Elapsed {
-        Elapsed::START + self.0.elapsed()
+        Elapsed::START + sys::monotonic_time().saturating_sub(self.0)
     }
 }
 

@@ -82,7 +82,7 @@ impl<'a> Watcher<'a> {
         let place = is_whole.then(read_place).and_then(Result::ok);
         let place = place.unwrap_or_else(|| {
             let mut place = self.place.clone();
-            place.nameservers = read_resolv_conf(&sys::interface_index).nameservers;
+            place.nameservers = read_resolv_conf(sys::interface_index).nameservers;
             place
         });
         let now = self.clock.now();

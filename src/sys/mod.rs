@@ -310,13 +310,24 @@ pub fn leave_behind() {
 /// How long this host has been up, suspended or not.
 #[must_use]
 pub fn uptime() -> Duration {
+    time_of(libc::CLOCK_BOOTTIME)
+}
+
+/// The time that never runs backwards.
+#[must_use]
+pub fn monotonic_time() -> Duration {
+    time_of(libc::CLOCK_MONOTONIC)
+}
+
+/// The time on a clock of the kernel that counts from zero.
+fn time_of(clock: libc::clockid_t) -> Duration {
     // SAFETY: all-zero is a valid timespec, which the call fills in.
     let now = unsafe {
         let mut now: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now);
+        libc::clock_gettime(clock, &raw mut now);
         now
     };
-    Duration::from_secs(now.tv_sec.unsigned_abs() as _)
+    Duration::new(now.tv_sec.unsigned_abs() as _, now.tv_nsec.unsigned_abs() as _)
 }
 
 /// The number of the user whose rights we have.

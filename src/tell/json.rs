@@ -1,7 +1,5 @@
 //! `--json`: a run for other programs.
 
-use std::fmt::Write as _;
-
 use super::report::Timeline;
 use super::words::{describe, milliseconds, word};
 use crate::config::Config;
@@ -27,10 +25,13 @@ pub fn render_json(
         push_string(&mut json, found.origin.word());
         json += ",\"address\":";
         push_string(&mut json, files.address.as_deref().unwrap_or_default().trim_ascii_end());
-        let _ = write!(json, ",\"port\":{},\"path\":", found.remote.port());
+        json += ",\"port\":";
+        json += &found.remote.port().to_string();
+        json += ",\"path\":";
         push_string(&mut json, paths.text(found.path));
     }
-    let _ = write!(json, ",\"milliseconds\":{}", milliseconds(ended));
+    json += ",\"milliseconds\":";
+    json += &milliseconds(ended);
     if let Some(directory) = config.output_dir.as_ref().filter(|_| !config.dry_run) {
         json += ",\"output_dir\":";
         push_string(&mut json, directory);
@@ -40,7 +41,9 @@ pub fn render_json(
     json += ",\"timeline\":[";
     for (index, (at, note)) in timeline.entries.iter().enumerate() {
         json += if index == 0 { "" } else { "," };
-        let _ = write!(json, "{{\"milliseconds\":{},\"event\":", milliseconds(*at));
+        json += "{\"milliseconds\":";
+        json += &milliseconds(*at);
+        json += ",\"event\":";
         push_string(&mut json, &describe(*note, paths));
         json += "}";
     }
@@ -57,7 +60,8 @@ fn push_string(json: &mut String, text: &str) {
             '\\' => json.push_str("\\\\"),
             '\n' => json.push_str("\\n"),
             control if control.is_ascii_control() => {
-                let _ = write!(json, "\\u{:04x}", control as u32);
+                let escaped = format!("\\u{:04x}", control as u32);
+                json.push_str(&escaped);
             }
             other => json.push(other),
         }
