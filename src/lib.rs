@@ -19,7 +19,7 @@
 //!       all of it: interface ─▶ model
 //!                  ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
 //!                  ─▶ wire {dns name service http cache_info arp icmp ip netlink}
-//!                  ─▶ address, path, elapsed, sys {allocator socket}
+//!                  ─▶ address, path, elapsed, sys {allocator file socket}
 //! ```
 //!
 //! Data moves one way: facts → candidates → verdicts → outcome. Everything below [`io`] is sans-IO:

@@ -1,15 +1,14 @@
 //! The files that Nix and other programs read: rendered purely, replaced atomically.
 
-use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::{Found, Outcome};
 use crate::path::Paths;
-use crate::sys;
+use crate::sys::{self, Status};
 
 /// Who may read the files: everybody's Nix.
 const FILE_MODE: u32 = 0o644;
@@ -194,7 +193,7 @@ pub fn replace(
 #[must_use]
 pub fn read_decision(directory: &str) -> Option<String> {
     let path = nix_conf_path(directory);
-    fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    sys::status(&path).ok().filter(|status| status.is_file)?;
     // Whatever is in it, it stands.
     Some(
         sys::read(&path, DECISION_MAX)
@@ -206,7 +205,7 @@ pub fn read_decision(directory: &str) -> Option<String> {
 
 /// Makes the directory and, where they are missing, those above it.
 fn create_directory(directory: &str) -> io::Result<()> {
-    let create = |path: &str| match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+    let create = |path: &str| match sys::make_directory(path, DIRECTORY_MODE) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         result => result,
     };
@@ -233,7 +232,7 @@ pub struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Before the lock is given up: whoever gets it then sees that its file is gone.
-        let _ = fs::remove_file(&self.path);
+        let _ = sys::remove_file(&self.path);
     }
 }
 
@@ -246,9 +245,9 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
         let file = match sys::create(&path, LOCK_MODE) {
             Ok(file) => {
                 // Who owns the directory, our unit's user, takes turns with root.
-                let owner = fs::metadata(directory).map_or(ROOT, |directory| directory.uid());
+                let owner = sys::owner_of(directory).unwrap_or(ROOT);
                 if owner != ROOT && sys::effective_user() == ROOT {
-                    let _ = fchown(&file, Some(owner), None);
+                    sys::give_to(&file, owner);
                 }
                 file
             }
@@ -266,7 +265,7 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
                     }
                     return Err(ErrorKind::WouldBlock.into());
                 }
-                _ if fs::remove_file(&path).is_ok() => continue,
+                _ if sys::remove_file(&path).is_ok() => continue,
                 _ => return Ok(None),
             },
         };
@@ -278,7 +277,7 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
                 Err(TryLockError::Error(_)) => return Ok(None),
             }
         }
-        if file.metadata().is_ok_and(|metadata| metadata.nlink() == 1) {
+        if sys::status_of(&file).is_ok_and(|status| status.names == 1) {
             return Ok(Some(Lock { path, _file: file }));
         }
     }
@@ -288,29 +287,28 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
 /// Whether nobody can have opened the file, under this name or another, but we, root, and the owner of
 /// the directory, who can replace everything in it anyway.
 fn is_ours(file: &File, directory: &str) -> bool {
-    file.metadata().is_ok_and(|metadata| is_lock(&metadata) && is_trusted(&metadata, directory))
+    sys::status_of(file).is_ok_and(|status| is_lock(&status) && is_trusted(&status, directory))
 }
 
 /// Whether root has just made this lock, and hands it to the owner of the directory, or has.
 fn is_handed_over(path: &str, directory: &str) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|metadata| is_lock(&metadata) && is_trusted(&metadata, directory))
+    sys::status(path).is_ok_and(|status| is_lock(&status) && is_trusted(&status, directory))
 }
 
 /// Whether a file can only be opened by its owner, and has but one name.
-fn is_lock(metadata: &Metadata) -> bool {
-    metadata.is_file() && metadata.mode() & 0o7777 == LOCK_MODE && metadata.nlink() <= 1
+fn is_lock(status: &Status) -> bool {
+    status.is_file && status.mode == LOCK_MODE && status.names <= 1
 }
 
 /// Whether a file belongs to us, to root, or to the owner of the directory that it is in.
-fn is_trusted(metadata: &Metadata, directory: &str) -> bool {
-    [ROOT, sys::effective_user()].contains(&metadata.uid())
-        || fs::metadata(directory).is_ok_and(|directory| directory.uid() == metadata.uid())
+fn is_trusted(status: &Status, directory: &str) -> bool {
+    [ROOT, sys::effective_user()].contains(&status.owner)
+        || sys::owner_of(directory).is_ok_and(|owner| owner == status.owner)
 }
 
 /// Removes a file that may not be there.
 fn remove_file(path: &str) -> io::Result<()> {
-    match fs::remove_file(path) {
+    match sys::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
     }
@@ -322,15 +320,15 @@ fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> 
     if is_right(directory, path, content) {
         if is_locked {
             // What a run that died has left.
-            let _ = fs::remove_file([path, ".new"].concat());
+            let _ = sys::remove_file(&[path, ".new"].concat());
         }
         return Ok(());
     }
     let temporary = write_temporary(path, content, is_locked)?;
-    let replaced = fs::rename(&temporary, path);
+    let replaced = sys::rename(&temporary, path);
     if replaced.is_err() {
         // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
+        let _ = sys::remove_file(&temporary);
     }
     replaced
 }
@@ -338,19 +336,19 @@ fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> 
 /// Adds a file in one step where there is none.
 fn add_file(path: &str, content: &str) -> io::Result<()> {
     let temporary = write_temporary(path, content, false)?;
-    let added = fs::hard_link(&temporary, path);
-    let _ = fs::remove_file(&temporary);
+    let added = sys::hard_link(&temporary, path);
+    let _ = sys::remove_file(&temporary);
     added
 }
 
 /// Whether the file is there just as it should be, and nobody can change it but those who can replace
 /// it anyway: we, root, the owner of the directory.
 fn is_right(directory: &str, path: &str, content: &str) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| {
-        metadata.is_file()
-            && metadata.mode() & 0o7777 == FILE_MODE
-            && metadata.len() == content.len() as u64
-            && is_trusted(&metadata, directory)
+    sys::status(path).is_ok_and(|status| {
+        status.is_file
+            && status.mode == FILE_MODE
+            && status.length == content.len() as u64
+            && is_trusted(&status, directory)
     }) && sys::read(path, DECISION_MAX).is_ok_and(|bytes| bytes == content.as_bytes())
 }
 
@@ -359,7 +357,7 @@ fn write_temporary(path: &str, content: &str, is_locked: bool) -> io::Result<Str
     let (temporary, mut file) = create_temporary(path, is_locked)?;
     let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+        let _ = sys::remove_file(&temporary);
     }
     written.map(|()| temporary)
 }
@@ -371,7 +369,7 @@ fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
         let temporary = [path, ".new"].concat();
         match sys::create(&temporary, FILE_MODE) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let _ = fs::remove_file(&temporary);
+                let _ = sys::remove_file(&temporary);
             }
             result => return result.map(|file| (temporary, file)),
         }

@@ -1,6 +1,5 @@
 //! Asks the kernel for the state of the network, over route netlink, and hears of changes.
 
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 
 use socket2::Socket;
@@ -67,7 +66,7 @@ pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
 /// Whether an interface is Wi-Fi: its driver's part in cfg80211 stands in sysfs then.
 fn is_wireless(link: &Link) -> bool {
     let name = str::from_utf8(&link.name).unwrap_or_default().trim_end_matches('\0');
-    fs::symlink_metadata(["/sys/class/net/", name, "/phy80211"].concat()).is_ok()
+    sys::status(&["/sys/class/net/", name, "/phy80211"].concat()).is_ok()
 }
 
 /// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read

@@ -4,20 +4,24 @@
 #![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
 
 mod allocator;
+mod file;
 mod socket;
 
 pub use allocator::Allocator;
+pub use file::{
+    Status, change_time, create, give_to, hard_link, make_directory, open, open_to_lock, owner_of,
+    read, remove_file, rename, status, status_of,
+};
 pub use socket::{
     interface_index, netlink, packet_socket, receive_packet, send_arp, set_multicast_interface_v4,
 };
 
-use std::ffi::{CStr, CString, OsString, c_char};
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _, Take, Write as _};
+use std::ffi::{CStr, OsString, c_char};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use libc::c_int;
@@ -106,62 +110,6 @@ pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
     poll(&mut descriptors, timeout).is_ok() && descriptors.iter().any(|ready| ready.revents != 0)
 }
 
-/// Opens a regular file to read it, `max` bytes of it at most; what /proc and /sys have are such files,
-/// too. A FIFO or a device might keep us waiting, or never end.
-///
-/// # Errors
-/// Whatever open(2) and fstat(2) give; `InvalidInput` for what is not a regular file.
-pub fn open(path: &str, max: u64) -> io::Result<Take<File>> {
-    let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // Who knows where it ends need not read the end. What the kernel makes up may not say.
-    let length = Some(metadata.len()).filter(|length| *length != 0);
-    Ok(file.take(length.map_or(max, |length| length.min(max))))
-}
-
-/// Reads a regular file, `max` bytes of it at most.
-///
-/// # Errors
-/// Whatever [`open`] and read(2) give.
-pub fn read(path: &str, max: usize) -> io::Result<Vec<u8>> {
-    let mut file = open(path, max as u64)?;
-    let mut content = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            return Ok(content);
-        }
-        content.extend_from_slice(piece.get(..count).unwrap_or_default());
-    }
-}
-
-/// When a file, its mode or its place was last changed, in nanoseconds since 1970; 0 where there is none.
-#[must_use]
-pub fn change_time(path: &str) -> i64 {
-    let of = |file: Metadata| file.ctime().wrapping_mul(1_000_000_000) + file.ctime_nsec();
-    fs::symlink_metadata(path).map_or(0, of)
-}
-
-/// Opens what is there to lock it, whatever it is, unless it is a symbolic link.
-///
-/// # Errors
-/// Whatever open(2) gives.
-pub fn open_to_lock(path: &str) -> io::Result<File> {
-    open_with(path, libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW, 0)
-}
-
-/// Makes a file with `mode`, less the umask, to write it.
-///
-/// # Errors
-/// Whatever open(2) gives; `EEXIST` when it is there.
-pub fn create(path: &str, mode: libc::mode_t) -> io::Result<File> {
-    open_with(path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)
-}
-
 /// Prints to standard output; once `stop` is readable only what its reader takes at once. A closed one
 /// is the reader's choice.
 pub fn print(text: &str, stop: RawFd) {
@@ -210,18 +158,6 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
     true
 }
 
-/// open(2). What std has for it brings the tables for escaping Unicode along, 3 KB; that of musl sets
-/// `FD_CLOEXEC` once more.
-fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
-    let path = CString::new(path)?;
-    // SAFETY: the path is a C string, and the new descriptor has no other owner.
-    unsafe {
-        let (call, flags) = (libc::SYS_openat, flags | libc::O_CLOEXEC);
-        check(libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, mode) as c_int)
-            .map(|descriptor| File::from_raw_fd(descriptor))
-    }
-}
-
 /// Turns SIGTERM and SIGINT into a descriptor that becomes readable, and stays so: nobody reads it.
 ///
 /// # Errors
@@ -265,17 +201,11 @@ pub fn random_seed() -> u64 {
 /// Whether standard error writes to the kernel's log.
 #[must_use]
 pub fn stderr_is_kernel_log() -> bool {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills the structure when it succeeds, and only then is it read.
-    unsafe {
-        if libc::fstat(libc::STDERR_FILENO, status.as_mut_ptr()) != 0 {
-            return false;
-        }
-        let status = status.assume_init();
+    file::status_at(libc::STDERR_FILENO, "", libc::AT_EMPTY_PATH).is_ok_and(|status| {
         let device = status.st_rdev;
         status.st_mode & libc::S_IFMT == libc::S_IFCHR
             && (libc::major(device), libc::minor(device)) == KMSG_DEVICE
-    }
+    })
 }
 
 /// Sets the umask to 022: that of a login shell or an initrd must not hide our files from the Nix
@@ -335,23 +265,4 @@ fn time_of(clock: libc::clockid_t) -> Duration {
 pub fn effective_user() -> u32 {
     // SAFETY: the call cannot fail and touches no memory.
     unsafe { libc::geteuid() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_read_up_to_its_limit() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        let path = path.to_str().unwrap();
-        let content: Vec<u8> = (0..10_000_u32).map(|number| number as u8).collect();
-        std::fs::write(path, &content).unwrap();
-        for max in [0, 1, 4096, 5000, 10_000, 20_000] {
-            assert_eq!(read(path, max).unwrap(), content[..max.min(content.len())], "{max}");
-        }
-        let error = read(directory.path().to_str().unwrap(), 1).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "a directory");
-    }
 }
