@@ -263,3 +263,34 @@ fn the_page_shows_nix_conf_as_it_is_written() {
         assert!(page.contains(&format!(".Bd -literal\n{shown}.Ed\n")), "{shown}");
     }
 }
+
+#[test]
+fn the_change_log_has_this_version() {
+    let log = read("CHANGELOG.md");
+    let headings: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("## [")).collect();
+    assert_eq!(headings[0], "Unreleased]");
+    let version = concat!(env!("CARGO_PKG_VERSION"), "] - ");
+    assert!(headings[1].starts_with(version), "{} is not {version}", headings[1]);
+}
+
+#[test]
+fn what_contributors_are_told_of_is_there() {
+    let text = read("CONTRIBUTING.md");
+    let mut count = 0;
+    for word in text.split(|letter: char| letter.is_whitespace() || "`()[],;".contains(letter)) {
+        let word = word.trim_end_matches(['.', ':']);
+        let is_path =
+            ["src/", "tests/", "initrd/", "nix/", ".ci/"].iter().any(|top| word.starts_with(top));
+        if is_path && !word.contains("NAME") {
+            assert!(
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists(),
+                "there is no {word}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} paths: all are seen");
+    for name in ["SCHEDULE", "Discovery"] {
+        assert!(text.contains(name) && read("src/discover/mod.rs").contains(name), "{name}");
+    }
+}
