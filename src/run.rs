@@ -39,7 +39,8 @@ pub mod status {
 pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> c_int {
     let log = Log::new(Sink::of_stderr(), config.verbosity);
     let paths = Paths::new(config.path.clone());
-    Run { config, log, signals, previous: None, paths, standing: None, changed: None }.run(clock)
+    let (previous, standing, changed) = (None, None, None);
+    Run { config, log, signals, previous, is_ordered: true, paths, standing, changed }.run(clock)
 }
 
 /// What a run knows from one search to the next.
@@ -52,6 +53,9 @@ struct Run<'a> {
     signals: &'a StopSignals,
     /// Where the cache was last found.
     previous: Option<Previous>,
+    /// Whether the user had ordered where it is, or that there is none, when last looked: at first he may
+    /// have.
+    is_ordered: bool,
     /// The paths of caches.
     paths: Paths,
     /// The files of the decision that stands.
@@ -281,10 +285,14 @@ impl Run<'_> {
         let credentials = sys::environment(c"CREDENTIALS_DIRECTORY");
         let credentials = credentials.as_deref();
         let mut known = Known { uptime: sys::uptime(), ..Known::default() };
+        // What came with the boot stays.
+        let everywhere = self.is_ordered || methods != Methods::NONE.with(Origin::Previous);
+        let file = &config.override_file;
         known.override_ =
-            read_override(&config.override_file, credentials, config.port, &mut |problem| {
+            read_override(file, credentials, everywhere, config.port, &mut |problem| {
                 log.problem(&Problem::Override(problem));
             });
+        self.is_ordered = known.override_.is_some();
         // What nobody has touched says what we know.
         if let Some(directory) = config.output_dir.as_ref().filter(|_| self.changed.is_none()) {
             let path = output::address_path(directory, config.host.short_name());

@@ -56,11 +56,12 @@ const CREDENTIAL: &str = "/cache-resolver.override";
 const FW_CFG_CREDENTIAL: &str = "/cache-resolver.fw-cfg";
 
 /// The user's order: from the file at `path`, or else from the command line of the kernel, from
-/// QEMU, or from the directory of our `credentials`. What is no order is told to `complain` and passed
-/// over.
+/// QEMU, or from the directory of our `credentials`, if `everywhere` is to be looked. What is no order is
+/// told to `complain` and passed over.
 pub fn read_override(
     path: &str,
     credentials: Option<&str>,
+    everywhere: bool,
     port: u16,
     complain: &mut dyn FnMut(&OverrideProblem),
 ) -> Option<Override> {
@@ -68,6 +69,9 @@ pub fn read_override(
     let handed_on = [credentials, FW_CFG_CREDENTIAL].concat();
     let credential = [credentials, CREDENTIAL].concat();
     for place in [path, COMMAND_LINE, FW_CFG, &handed_on, &credential] {
+        if place != path && !everywhere {
+            break;
+        }
         match read_order(place, place == path, port) {
             Ok(None) => {}
             Ok(order) => return order,
@@ -214,6 +218,7 @@ mod tests {
             let order = read_override(
                 &path("file"),
                 Some(credentials.trim_end_matches('/')),
+                true,
                 9999,
                 &mut |problem| complaints.push(format!("{problem:?}")),
             );
