@@ -8,7 +8,7 @@ use crate::elapsed::Elapsed;
 use crate::facts::{
     Known, Network, Previous, read_hosts, read_override, read_previous, read_resolv_conf,
 };
-use crate::io::{Clock, EventLoop, StillOpen, StopSignals, Watcher};
+use crate::io::{Clock, EventLoop, RECEIVE_MAX, StillOpen, StopSignals, Watcher};
 use crate::model::{Found, Methods, Origin, Outcome};
 use crate::output::{self, Files, Kind};
 use crate::path::{PathId, Paths};
@@ -40,7 +40,9 @@ pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> c_int {
     let log = Log::new(Sink::of_stderr(), config.verbosity);
     let paths = Paths::new(config.path.clone());
     let (previous, standing, changed) = (None, None, None);
-    Run { config, log, signals, previous, is_ordered: true, paths, standing, changed }.run(clock)
+    let buffer = vec![0; RECEIVE_MAX];
+    Run { config, log, signals, previous, is_ordered: true, paths, buffer, standing, changed }
+        .run(clock)
 }
 
 /// What a run knows from one search to the next.
@@ -58,6 +60,8 @@ struct Run<'a> {
     is_ordered: bool,
     /// The paths of caches.
     paths: Paths,
+    /// For whatever comes in; made once: to fill it with zeros costs more than what is read into it.
+    buffer: Vec<u8>,
     /// The files of the decision that stands.
     standing: Option<Files>,
     /// When we have changed them, as long as nobody else has.
@@ -161,7 +165,8 @@ impl Run<'_> {
         let mut search = Search::new(self.config, methods, &known, paths, sys::random_seed());
         let mut timeline = Timeline::default();
         let (log, host) = (&mut self.log, &self.config.host.text);
-        let events = EventLoop::new(clock, self.signals, host, &mut timeline, log);
+        let buffer = &mut self.buffer;
+        let events = EventLoop::new(clock, self.signals, host, &mut timeline, log, buffer);
         let (outcome, open) = events.run(&mut search);
         let (paths, place) = search.into_parts();
         self.paths = paths;
@@ -184,21 +189,22 @@ impl Run<'_> {
     /// written.
     fn decide(&mut self, outcome: Outcome, ended: &Ended) -> bool {
         let ended_at = ended.clock.now();
-        let mut summary = summarise(outcome, ended_at);
         let mut files = output::render(self.config, outcome, &self.paths);
         let stands = outcome == Outcome::Interrupted && !self.config.dry_run;
         let directory = self.config.output_dir.as_deref().filter(|_| stands);
         let stands = directory.and_then(output::read_decision);
-        let is_settled = self.config.dry_run || stands.is_some();
+        let has_stood = stands.is_some();
         if let Some(nix_conf) = stands {
-            summary += ": nix.conf stays as it is";
             files = Files { nix_conf, address: None };
         }
         let is_new = self.standing.as_ref() != Some(&files);
         if is_new {
+            let mut summary = summarise(outcome, ended_at);
+            summary += if has_stood { ": nix.conf stays as it is" } else { "" };
             self.log.write(Level::Notice, &summary);
         }
-        let is_written = is_settled
+        let is_written = has_stood
+            || self.config.dry_run
             || !is_new && self.changed.is_some()
             || match self.write(outcome, &files, ended.clock, is_new) {
                 Written::InTime => true,

@@ -10,7 +10,7 @@ use socket2::{Socket, Type};
 
 use super::conversation::{Conversation, Event, failure_of};
 use super::sockets::{Sockets, Which};
-use super::{Clock, RECEIVE_MAX, StopSignals};
+use super::{Clock, StopSignals};
 use crate::elapsed::Elapsed;
 use crate::facts::{drain_changes, read_network, watch_network};
 use crate::interface::{Channel, Input, Output};
@@ -49,7 +49,7 @@ pub struct EventLoop<'a> {
     /// What was ready when last looked at, who has waited longest first.
     ready: Vec<Ready>,
     /// For whatever comes in.
-    buffer: Vec<u8>,
+    buffer: &'a mut [u8],
 }
 
 /// What a search that has ended leaves open until this is dropped: closing a packet socket takes the
@@ -91,6 +91,7 @@ impl<'a> EventLoop<'a> {
         host: &'a str,
         timeline: &'a mut Timeline,
         log: &'a mut Log,
+        buffer: &'a mut [u8],
     ) -> Self {
         Self {
             clock,
@@ -102,7 +103,7 @@ impl<'a> EventLoop<'a> {
             conversations: Vec::new(),
             sockets: Sockets::default(),
             ready: Vec::new(),
-            buffer: vec![0; RECEIVE_MAX],
+            buffer,
         }
     }
 
@@ -199,7 +200,7 @@ impl<'a> EventLoop<'a> {
             // The search may want it closed after each piece.
             Ready::Conversation(channel) => self.handle_conversation(channel, search),
             Ready::Socket(which) => {
-                let input = self.sockets.receive(which, &mut self.buffer);
+                let input = self.sockets.receive(which, self.buffer);
                 let may_have_more = input.is_some();
                 if let Some(input) = input {
                     search.handle(self.clock.now(), input);
@@ -228,7 +229,7 @@ impl<'a> EventLoop<'a> {
             self.changes = Some(changes);
         }
         // Without an answer what is known stands; the search will ask again.
-        let Ok(network) = read_network(&mut self.buffer) else { return };
+        let Ok(network) = read_network(self.buffer) else { return };
         search.handle(self.clock.now(), Input::Network(network));
     }
 
@@ -236,7 +237,7 @@ impl<'a> EventLoop<'a> {
     fn handle_conversation(&mut self, channel: Channel, search: &mut Search) {
         let mut conversations = self.conversations.iter_mut();
         let Some(conversation) = conversations.find(|open| open.channel == channel) else { return };
-        let input = match conversation.proceed(&mut self.buffer) {
+        let input = match conversation.proceed(self.buffer) {
             Ok(Event::Connected) => Input::Connected(channel),
             Ok(Event::Received(count)) => {
                 Input::Received(channel, self.buffer.get(..count).unwrap_or_default())

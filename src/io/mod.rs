@@ -17,7 +17,7 @@ use crate::elapsed::Elapsed;
 use crate::sys;
 
 /// Bytes read at a time: more than any DNS answer without EDNS, and what netlink sends at most.
-const RECEIVE_MAX: usize = 32 * 1024;
+pub const RECEIVE_MAX: usize = 32 * 1024;
 
 /// The monotonic clock since the start of the program, or of a later search.
 #[derive(Clone, Copy, Debug)]

@@ -108,6 +108,23 @@ def peak_memory(host, *options):
     return peak
 
 
+def watch_traced(host):
+    """Starts a watcher: waits for its first check of the cache, and gives how many system calls that takes."""
+    path = host.directory / "watcher.strace"
+    host.start("strace", "-o", path, PROGRAM, "--output-dir", host.directory / "traced", "--watch")
+
+    def checks():
+        # Between two sleeps of most of a minute, the first search left out.
+        awake = re.split(r"^ppoll\(.*tv_sec=5\d", path.read_text(), flags=re.MULTILINE)[1:]
+        return [part.count("\n") - 1 for part in awake if "\nconnect(" in part and "\nclose(" in part]
+
+    def first_check():
+        wait_until(checks, "the check of a minute", seconds=90)
+        time.sleep(1)
+        return checks()[0]
+    return first_check
+
+
 def idle_cpu(host, seconds, *options):
     """Microseconds on a CPU in a minute of `--watch`, once the first search is over."""
     process = host.start(PROGRAM, "--output-dir", host.directory / "watched", "--watch", *options)
