@@ -1,0 +1,2 @@
+#!/bin/sh
+/usr/local/lib/cache-resolver/stage1 end
