@@ -111,12 +111,15 @@ def peak_memory(host, *options):
 def watch_traced(host):
     """Starts a watcher: waits for its first check of the cache, and gives how many system calls that takes."""
     path = host.directory / "watcher.strace"
-    host.start("strace", "-o", path, PROGRAM, "--output-dir", host.directory / "traced", "--watch")
+    path.touch()
+    # -D: what is ended in the end is the watcher, and strace with it.
+    host.start("strace", "-D", "-o", path, PROGRAM, "--output-dir", host.directory / "traced", "--watch")
 
     def checks():
-        # Between two sleeps of most of a minute, the first search left out.
+        # Between two sleeps of most of a minute, searches left out, which ask DNS.
         awake = re.split(r"^ppoll\(.*tv_sec=5\d", path.read_text(), flags=re.MULTILINE)[1:]
-        return [part.count("\n") - 1 for part in awake if "\nconnect(" in part and "\nclose(" in part]
+        return [part.count("\n") - 1 for part in awake if "htons(9999)" in part and "\nclose(" in part
+                and "htons(53)" not in part]
 
     def first_check():
         wait_until(checks, "the check of a minute", seconds=90)
