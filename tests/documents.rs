@@ -294,3 +294,30 @@ fn what_contributors_are_told_of_is_there() {
         assert!(text.contains(name) && read("src/discover/mod.rs").contains(name), "{name}");
     }
 }
+
+/// The cells of the rows of all tables of a document.
+fn rows(document: &str) -> Vec<Vec<&str>> {
+    let lines = document.lines().filter(|line| line.starts_with("| "));
+    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_readme_quotes_the_results_of_the_benchmark_and_nothing_else() {
+    let (readme, results) = (read("README.md"), read("tests/bench/RESULTS.md"));
+    let (_, section) = readme.split_once("\n## How fast, how small\n").expect("the section");
+    let section = section.split("\n## ").next().unwrap();
+    let results = rows(&results);
+    let quoted: Vec<_> = rows(section).into_iter().filter(|row| row[0] != "").collect();
+    assert!(quoted.len() > 10, "{quoted:?}");
+    for row in quoted {
+        let of_it: Vec<_> = results.iter().filter(|result| result[0] == row[0]).collect();
+        let cells: BTreeSet<_> = of_it.iter().flat_map(|result| result.iter().copied()).collect();
+        let figures = row[1..]
+            .iter()
+            .flat_map(|cell| cell.split([' ', ',']))
+            .filter(|word| word.starts_with(|letter: char| letter.is_ascii_digit()));
+        for figure in figures {
+            assert!(cells.contains(figure), "{}: {figure} is none of {cells:?}", row[0]);
+        }
+    }
+}
