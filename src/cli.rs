@@ -181,35 +181,32 @@ fn take_argument(
             said.how |= matches!(name, "methods" | "sweep");
             return set_value(config, name, value);
         }
-        Some(name) => take_flag(config, said, name)?,
+        Some(_) => take_flag(config, said, name)?,
         // Letters may share a dash.
         None => {
             for letter in letters.chars() {
-                take_flag(config, said, letter.encode_utf8(&mut [0; 4]))?;
+                take_flag(config, said, &["-", letter.encode_utf8(&mut [0; 4])].concat())?;
             }
         }
     }
     if value.is_some() { Err(format!("{name} takes no value")) } else { Ok(()) }
 }
 
-/// Takes an option without a value, its letter or its name.
-fn take_flag(config: &mut Config, said: &mut Said, name: &str) -> Result<(), String> {
-    match name {
-        "h" | "help" => said.text = Some(HELP),
-        "V" | "version" => said.text = Some(VERSION),
-        "v" | "verbose" => config.verbosity = Verbosity::Verbose,
-        "q" | "quiet" => config.verbosity = Verbosity::Quiet,
-        "additive" => config.additive = true,
-        "dry-run" => config.dry_run = true,
-        "explain" if config.report == Report::None => config.report = Report::Text,
-        "explain" => {}
-        "json" => config.report = Report::Json,
-        "watch" => config.watch = true,
-        "browse" => said.browses = true,
-        _ => {
-            let dashes = if name.chars().nth(1).is_none() { "-" } else { "--" };
-            return Err(["unknown option ", dashes, name].concat());
-        }
+/// Takes an option without a value, its letter or its name, each behind its dashes.
+fn take_flag(config: &mut Config, said: &mut Said, option: &str) -> Result<(), String> {
+    match option {
+        "-h" | "--help" => said.text = Some(HELP),
+        "-V" | "--version" => said.text = Some(VERSION),
+        "-v" | "--verbose" => config.verbosity = Verbosity::Verbose,
+        "-q" | "--quiet" => config.verbosity = Verbosity::Quiet,
+        "--additive" => config.additive = true,
+        "--dry-run" => config.dry_run = true,
+        "--explain" if config.report == Report::None => config.report = Report::Text,
+        "--explain" => {}
+        "--json" => config.report = Report::Json,
+        "--watch" => config.watch = true,
+        "--browse" => said.browses = true,
+        _ => return Err(["unknown option ", option].concat()),
     }
     Ok(())
 }
@@ -455,6 +452,9 @@ mod tests {
         assert!(matches!(parse(words, &Environment::default()), Ok(Command::Print(HELP))));
         for (words, expected) in [
             ("-vx", "unknown option -x"),
+            ("--ä", "unknown option --ä"),
+            ("--h", "unknown option --h"),
+            ("--=x", "unknown option --"),
             ("-v=1", "-v takes no value"),
             ("--nonsense=1", "unknown option --nonsense"),
             ("--watch=", "--watch takes no value"),
@@ -483,6 +483,7 @@ mod tests {
         for (words, expected) in [
             ("--host 10.0.0.1", "--host '10.0.0.1'"),
             ("--host a..b", "--host 'a..b'"),
+            ("--host a..", "--host 'a..'"),
             ("--host ../../etc", "--host '../../etc'"),
             ("--port 0", "--port '0'"),
             ("--port +1", "--port '+1'"),

@@ -85,7 +85,8 @@ impl Host {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let is_label = |label: &str| {
-            !label.starts_with('-')
+            !label.is_empty()
+                && !label.starts_with('-')
                 && !label.ends_with('-')
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };

@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::ffi::{OsString, c_char, c_int};
+use std::time::Duration;
 
 use cache_resolver::cli::{self, Command, Environment};
 use cache_resolver::config::Verbosity;
@@ -15,6 +16,9 @@ use cache_resolver::tell::{Level, Log, Sink};
 #[expect(unsafe_code, reason = "only the program itself knows that it has one thread")]
 // SAFETY: it never starts another.
 static ALLOCATOR: sys::Allocator = unsafe { sys::Allocator::new() };
+
+/// How long whoever asked for the help may leave it unread.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the C library calls. What std does before its own `main` costs 5 KB; `sys::begin` does the
 /// part of it that we need.
@@ -45,6 +49,6 @@ fn decide(arguments: Vec<OsString>) -> c_int {
             return status::USAGE;
         }
     };
-    sys::print(text, signals.as_raw_fd());
+    sys::print(text, signals.as_raw_fd(), PATIENCE);
     status::DECIDED
 }

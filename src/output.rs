@@ -207,6 +207,11 @@ pub fn read_decision(directory: &str) -> Option<String> {
 fn create_directory(directory: &str) -> io::Result<()> {
     let create = |path: &str| match sys::make_directory(path, DIRECTORY_MODE) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        // Who may not make one, on a network file system or in a sandbox, may well have one.
+        Err(error) if error.kind() != ErrorKind::NotFound => match sys::owner_of(path) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(error),
+        },
         result => result,
     };
     let ends = directory.match_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
@@ -263,7 +268,9 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
                     if wait(LOCK_INTERVAL) {
                         continue;
                     }
-                    return Err(ErrorKind::WouldBlock.into());
+                    // Root has died before it could.
+                    let _ = sys::remove_file(&path);
+                    return Ok(None);
                 }
                 _ if sys::remove_file(&path).is_ok() => continue,
                 _ => return Ok(None),
@@ -274,7 +281,10 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
                 Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
-                Err(TryLockError::Error(_)) => return Ok(None),
+                Err(TryLockError::Error(_)) => {
+                    let _ = sys::remove_file(&path);
+                    return Ok(None);
+                }
             }
         }
         if sys::status_of(&file).is_ok_and(|status| status.names == 1) {

@@ -17,6 +17,9 @@ use crate::sys;
 use crate::tell::{Level, Log, Problem, Sink, Timeline, render_json, summarise};
 use crate::watch::Ask;
 
+/// How old a change of a file is before its time tells it from a later one, in seconds: the clock of
+/// files has ticks of up to 10 ms, and this one is cut to whole seconds.
+const CHANGE_SETTLE_SECONDS: i64 = 2;
 /// The hosts file, hosts(5).
 const HOSTS: &str = "/etc/hosts";
 
@@ -154,7 +157,9 @@ impl Run<'_> {
         let kept = self.previous.map_or(PathId::CONFIGURED, |previous| previous.path);
         let path = self.paths.forget_others(kept);
         self.previous = self.previous.map(|previous| Previous { path, ..previous });
-        self.changed = self.changed.filter(|known| Some(*known) == self.read_changes());
+        if !self.is_untouched() {
+            self.changed = None;
+        }
         let mut known = self.read_known(methods);
         // Of the same cache this run knows more than the file does.
         let is_same = |ours: &Previous| {
@@ -175,6 +180,11 @@ impl Run<'_> {
             self.previous = Some(Previous { remote, path, by_name, is_announced });
         }
         Ended { outcome, clock, timeline, place, open }
+    }
+
+    /// Whether the files are as we have left them.
+    fn is_untouched(&self) -> bool {
+        self.changed.is_some() && self.changed == self.read_changes()
     }
 
     /// When the files were last changed.
@@ -205,7 +215,7 @@ impl Run<'_> {
         }
         let is_written = has_stood
             || self.config.dry_run
-            || !is_new && self.changed.is_some()
+            || !is_new && self.is_untouched()
             || match self.write(outcome, &files, ended.clock, is_new) {
                 Written::InTime => true,
                 Written::No => false,
@@ -233,9 +243,12 @@ impl Run<'_> {
         let kind = if is_interrupted { Kind::Fallback } else { Kind::Decision };
         match output::replace(directory, self.config.host.short_name(), files, kind, &mut wait) {
             Ok(lock) => {
-                // While nobody else may write.
+                // While nobody else may write; and what is written now may be written again within one tick
+                // of the clock.
                 if self.config.watch && lock.is_some() {
-                    self.changed = self.read_changes();
+                    let settled = sys::seconds_since_1970() - CHANGE_SETTLE_SECONDS;
+                    let is_settled = |at: &i64| at / 1_000_000_000 <= settled;
+                    self.changed = self.read_changes().filter(|all| all.iter().all(is_settled));
                 }
                 if is_new {
                     let path = output::nix_conf_path(directory);
@@ -267,9 +280,11 @@ impl Run<'_> {
     /// timeline stands in it as comments.
     fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
         let config = &self.config;
+        // A reader that has stalled keeps nobody longer than the whole may take.
+        let time_left = (Elapsed::START + config.budget).since(ended);
         if config.report == Report::Json {
             let json = render_json(timeline, ended, outcome, config, files, &self.paths);
-            return sys::print(&json, self.signals.as_raw_fd());
+            return sys::print(&json, self.signals.as_raw_fd(), time_left);
         }
         let mut text = String::new();
         if config.report == Report::Text {
@@ -282,7 +297,7 @@ impl Run<'_> {
         if config.dry_run {
             text += &files.nix_conf;
         }
-        sys::print(&text, self.signals.as_raw_fd());
+        sys::print(&text, self.signals.as_raw_fd(), time_left);
     }
 
     /// What the host's own files say of the cache, as far as `methods` ask.
@@ -296,7 +311,10 @@ impl Run<'_> {
         let file = &config.override_file;
         known.override_ =
             read_override(file, credentials, everywhere, config.port, &mut |problem| {
-                log.problem(&Problem::Override(problem));
+                // In the checks between two searches nothing new is said.
+                if everywhere {
+                    log.problem(&Problem::Override(problem));
+                }
             });
         self.is_ordered = known.override_.is_some();
         // What nobody has touched says what we know.

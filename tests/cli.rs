@@ -536,6 +536,17 @@ fn a_signal_ends_the_wait_for_a_reader() {
 }
 
 #[test]
+fn a_report_that_nobody_reads_ends_with_the_budget() {
+    let place = Place::with_override("none");
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    let started = Instant::now();
+    let status = place.command("--explain --budget 0.3").stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let place = Place::with_override("none");
     let (_reader, mut writer) = std::io::pipe().unwrap();

@@ -41,17 +41,15 @@ pub fn drain_changes(mut changes: &Socket) {
 /// its answers as they are read: nothing waits. `buffer` should hold 32 KiB, a datagram of a dump.
 ///
 /// # Errors
-/// Where the system has no route netlink for us, or refuses a table.
+/// Where the system has no route netlink for us, or refuses the table of links or of addresses.
 pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
     let mut socket = sys::netlink(0)?;
     let mut messages = Vec::new();
     for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
-        socket.write_all(&compose_dump(table))?;
-        let mut is_whole = false;
-        while !is_whole {
-            let count = socket.read(buffer)?;
-            let datagram = parse_messages(buffer.get(..count).unwrap_or_default());
-            is_whole = take_messages(&datagram, &mut messages)?;
+        let read = read_table(&mut socket, table, buffer, &mut messages);
+        // Without the rest of the tables there is still a network to search.
+        if matches!(table, Table::Links | Table::Addresses) {
+            read?;
         }
     }
     let ResolvConf { nameservers, search_domains } = read_resolv_conf(sys::interface_index);
@@ -61,6 +59,23 @@ pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
         interface.is_wireless = is_wireless(&interface.link);
     }
     Ok(network)
+}
+
+/// Reads one table.
+fn read_table(
+    socket: &mut Socket,
+    table: Table,
+    buffer: &mut [u8],
+    messages: &mut Vec<Message>,
+) -> io::Result<()> {
+    socket.write_all(&compose_dump(table))?;
+    loop {
+        let count = socket.read(buffer)?;
+        let datagram = parse_messages(buffer.get(..count).unwrap_or_default());
+        if take_messages(&datagram, messages)? {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether an interface is Wi-Fi: its driver's part in cfg80211 stands in sysfs then.

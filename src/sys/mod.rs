@@ -110,21 +110,18 @@ pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
     poll(&mut descriptors, timeout).is_ok() && descriptors.iter().any(|ready| ready.revents != 0)
 }
 
-/// Prints to standard output; once `stop` is readable only what its reader takes at once. A closed one
-/// is the reader's choice.
-pub fn print(text: &str, stop: RawFd) {
+/// Prints to standard output, as long as its reader takes something within `patience`; once `stop` is
+/// readable only what it takes at once. A closed one is the reader's choice.
+pub fn print(text: &str, stop: RawFd, patience: Duration) {
     // SAFETY: the descriptor is open as long as the program runs, and never closed here.
     let mut stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         let mut ready = [pollfd(libc::STDOUT_FILENO, libc::POLLOUT), pollfd(stop, libc::POLLIN)];
-        if poll(&mut ready, Duration::from_secs(1)).is_err() {
+        let waited = poll(&mut ready, patience);
+        let [stdout_is_ready, _] = ready.map(|descriptor| descriptor.revents != 0);
+        if waited.is_err() || !stdout_is_ready {
             return;
-        }
-        match ready.map(|descriptor| descriptor.revents != 0) {
-            [true, _] => {}
-            [false, true] => return,
-            [false, false] => continue,
         }
         // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
         match stdout.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
@@ -235,6 +232,13 @@ pub fn leave_behind() {
             libc::_exit(0);
         }
     }
+}
+
+/// The time of day, in whole seconds since 1970.
+#[must_use]
+pub fn seconds_since_1970() -> i64 {
+    // SAFETY: with no place for the answer it is only returned.
+    unsafe { libc::time(std::ptr::null_mut()) }
 }
 
 /// How long this host has been up, suspended or not.

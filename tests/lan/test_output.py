@@ -105,6 +105,17 @@ def test_another_user_s_locks_stop_nobody(cache, client):
     assert "no local cache" in result.log and result.address is None
 
 
+def test_a_lock_that_root_has_left_stops_nobody(client):
+    """Killed before it gave the lock to the owner of the directory."""
+    shared = client.directory / "shared"
+    shared.mkdir()
+    os.chown(shared, NOBODY, NOBODY)
+    (shared / ".lock").touch(0o600)
+    result = client.resolve("--methods", "hosts", "--budget", "0.5", "--output-dir", str(shared), user=NOBODY)
+    assert result.status == 0 and result.seconds < 1, result.log
+    assert sorted(file.name for file in shared.iterdir()) == ["nix.conf"]
+
+
 def test_root_and_the_user_of_the_unit_take_turns(client):
     """Each may remove the other's files, and must not."""
     shared = client.directory / "shared"
