@@ -18,7 +18,7 @@ use cache_resolver::tell::{Level, Log, Sink};
 static ALLOCATOR: sys::Allocator = unsafe { sys::Allocator::new() };
 
 /// How long whoever asked for the help may leave it unread.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HELP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the C library calls. What std does before its own `main` costs 5 KB; `sys::begin` does the
 /// part of it that we need.
@@ -49,6 +49,6 @@ fn decide(arguments: Vec<OsString>) -> c_int {
             return status::USAGE;
         }
     };
-    sys::print(text, signals.as_raw_fd(), PATIENCE);
+    sys::print(text, signals.as_raw_fd(), HELP_PATIENCE);
     status::DECIDED
 }

@@ -195,12 +195,8 @@ pub fn read_decision(directory: &str) -> Option<String> {
     let path = nix_conf_path(directory);
     sys::status(&path).ok().filter(|status| status.is_file)?;
     // Whatever is in it, it stands.
-    Some(
-        sys::read(&path, DECISION_MAX)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .unwrap_or_default(),
-    )
+    let content = sys::read(&path, DECISION_MAX).ok();
+    Some(content.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
 }
 
 /// Makes the directory and, where they are missing, those above it.
@@ -208,10 +204,9 @@ fn create_directory(directory: &str) -> io::Result<()> {
     let create = |path: &str| match sys::make_directory(path, DIRECTORY_MODE) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         // Who may not make one, on a network file system or in a sandbox, may well have one.
-        Err(error) if error.kind() != ErrorKind::NotFound => match sys::owner_of(path) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(error),
-        },
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            sys::owner_of(path).map(drop).or(Err(error))
+        }
         result => result,
     };
     let ends = directory.match_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
@@ -281,10 +276,7 @@ fn lock(directory: &str, wait: &mut dyn FnMut(Duration) -> bool) -> io::Result<O
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
                 Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
-                Err(TryLockError::Error(_)) => {
-                    let _ = sys::remove_file(&path);
-                    return Ok(None);
-                }
+                Err(TryLockError::Error(_)) => return Ok(None),
             }
         }
         if sys::status_of(&file).is_ok_and(|status| status.names == 1) {
