@@ -333,6 +333,6 @@ def test_a_link_that_still_settles_is_searched_once(home, cache, router):
     client.plug()
     client.write_etc("resolv.conf", "nameserver 10.77.0.250\n")  # nobody: the search takes its time
     watcher = Watcher(client, "--verbose", "--methods", "dns,mdns,gateway")
-    wait_until(lambda: "cache.nixos.org" in watcher.read("nix.conf"), watcher.log, 5)
+    watcher.wait_for(None, 5)
     time.sleep(3 * SETTLE)
     assert watcher.log.count("network is up") == 1, watcher.log

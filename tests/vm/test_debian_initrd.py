@@ -21,7 +21,7 @@ done
 """}
 # What stage 1 may take with us, for each second without us, and seconds besides: what it takes differs by as much
 # from boot to boot, emulated. The program would wait for its network for a minute.
-LONGER_MAX, LATER_MAX = 1.2, 2
+LONGER_MAX, LATER_MAX = 1.3, 4
 
 
 @pytest.fixture(scope="module", autouse=True)
