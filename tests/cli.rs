@@ -110,6 +110,13 @@ impl Place {
     }
 }
 
+/// A pipe that takes nothing more until somebody reads it.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    (reader, writer)
+}
+
 /// Standard error as text.
 fn log(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -526,8 +533,7 @@ fn what_is_no_regular_file_blocks_nobody() {
 #[test]
 fn a_signal_ends_the_wait_for_a_reader() {
     let place = Place::new();
-    let (_reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    let (_reader, writer) = full_pipe();
     let child = place.command("--help").stdout(writer).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let (status, time) = stop(child, "-TERM");
@@ -538,8 +544,7 @@ fn a_signal_ends_the_wait_for_a_reader() {
 #[test]
 fn a_report_that_nobody_reads_ends_with_the_budget() {
     let place = Place::with_override("none");
-    let (_reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    let (_reader, writer) = full_pipe();
     let started = Instant::now();
     let status = place.command("--explain --budget 0.3").stdout(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
@@ -549,8 +554,7 @@ fn a_report_that_nobody_reads_ends_with_the_budget() {
 #[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let place = Place::with_override("none");
-    let (_reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&vec![b' '; 64 * 1024]).unwrap();
+    let (_reader, writer) = full_pipe();
     let started = Instant::now();
     let status = place.command("--verbose").stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
