@@ -168,3 +168,10 @@ pub fn is_from_link(datagram: &MdnsDatagram, network: &Network) -> bool {
     source.port() == MDNS_PORT
         && (datagram.multicast || is_link_local(source.ip()) || network.is_on_link(source.ip()))
 }
+
+/// Whether multicast DNS is spoken where this came from: the packet socket hears tunnels and the ports
+/// of bridges as well, and there nobody has us ask.
+pub fn may_ask(datagram: &MdnsDatagram, network: &Network) -> bool {
+    let family = Family::of(datagram.source.ip());
+    network.interface(datagram.interface).is_some_and(|link| link.speaks_multicast(family))
+}

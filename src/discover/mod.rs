@@ -32,7 +32,7 @@ use crate::model::{Candidate, Methods, Note, Origin, Probe};
 use crate::wire::dns::Reply;
 use announced::Announced;
 use dns::Dns;
-use links::{Links, is_from_link};
+use links::{Links, is_from_link, may_ask};
 use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
@@ -146,8 +146,10 @@ impl Discovery {
                 }
             }
             Input::Mdns(datagram) if is_from_link(&datagram, network) => {
-                self.mdns.handle(&datagram, effects);
-                if self.methods.contains(Origin::Announced) {
+                if self.methods.contains(Origin::Mdns) {
+                    self.mdns.handle(&datagram, effects);
+                }
+                if self.methods.contains(Origin::Announced) && may_ask(&datagram, network) {
                     self.announced.handle(&datagram, effects);
                 }
             }
@@ -219,8 +221,7 @@ impl Discovery {
         }
     }
 
-    /// Does everything that is due. `up_since` says since when the network is up; `has_room` whether a
-    /// sweep may open connections.
+    /// Does what is due. The network is up since `up_since`; a sweep `has_room` for connections or not.
     pub fn advance(
         &mut self,
         now: Elapsed,

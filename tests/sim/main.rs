@@ -992,6 +992,77 @@ fn an_address_that_was_too_far_away_is_asked_when_it_is_near() {
     assert_eq!(feed(&mut search, 600, Input::Network(world.network(true, Elapsed::START))), 1);
 }
 
+/// What the outputs are, if they matter, after a multicast answer that came in on this interface.
+fn outputs_after(
+    options: &str,
+    known: &Known,
+    interface: u32,
+    payload: &[u8],
+    is_it: fn(&Output) -> bool,
+) -> usize {
+    let config = world::config("10", options);
+    let mut search = Search::new(&config, config.methods, known, Paths::default(), 1);
+    let mut world = World::new(1);
+    world.links.push(([10, 9, 0, 99].into(), 24, LinkKind::Other));
+    let mut network = world.network(true, Elapsed::START);
+    // A tunnel that takes no multicast.
+    network.interfaces[1].link.flags = 0x1_0091;
+    search.handle(millis(1), Input::Network(network));
+    while !matches!(search.next_output(), Output::WaitUntil(_) | Output::Finished(_)) {}
+    let source = "10.0.0.9:5353".parse().unwrap();
+    search.handle(
+        millis(2),
+        Input::Mdns(MdnsDatagram { interface, source, multicast: true, payload }),
+    );
+    let mut count = 0;
+    loop {
+        match search.next_output() {
+            Output::WaitUntil(_) => return count,
+            Output::Finished(outcome) => panic!("{outcome:?}"),
+            output => count += usize::from(is_it(&output)),
+        }
+    }
+}
+
+/// The packet socket hears the group, whoever wanted it opened.
+#[test]
+fn nobody_is_believed_by_a_method_that_is_not_used() {
+    let owner = support::name("waterbug.local");
+    let record = support::address(&owner, [10, 0, 0, 66].into());
+    let payload = support::message(0, support::MULTICAST, &[], [&[record], &[], &[]]);
+    let order = Known { override_: Some(Override::At(cache())), ..Known::default() };
+    let opened = |options: &str, known: &Known| {
+        outputs_after(
+            options,
+            known,
+            2,
+            &payload,
+            |output| matches!(output, Output::OpenStream { remote, .. } if *remote != cache()),
+        )
+    };
+    assert_eq!(opened("", &Known::default()), 1);
+    assert_eq!(opened("", &order), 0, "an order is the only word");
+    assert_eq!(opened("--methods ping", &Known::default()), 0);
+    assert_eq!(opened("--browse --methods announced", &Known::default()), 0);
+}
+
+/// A peer of a tunnel, where we do not ask, may not have us ask there.
+#[test]
+fn nothing_is_asked_where_multicast_is_not_spoken() {
+    let kind = support::name("_nix-cache._tcp.local");
+    let instance = [b"\x01a", &kind[..]].concat();
+    let record = support::service::pointer(&kind, &instance);
+    let payload = support::message(0, support::MULTICAST, &[], [&[record], &[], &[]]);
+    let asked = |interface| {
+        outputs_after("--browse", &Known::default(), interface, &payload, |output| {
+            matches!(output, Output::AskMulticast { .. })
+        })
+    };
+    assert_eq!(asked(2), 1);
+    assert_eq!(asked(3), 0);
+    assert_eq!(asked(4), 0, "an interface that we do not know");
+}
+
 /// A world in which one machine announces a cache: nobody knows it by name.
 fn announced(announcer: Announcer, options: &'static str) -> World {
     let remote = SocketAddr::new(announcer.answers[0], announcer.port);
