@@ -215,8 +215,12 @@ impl Verify {
         let mut attempts = std::mem::take(&mut self.attempts);
         let mut tried = Vec::new();
         for attempt in &mut attempts {
-            if attempt.again_at().is_some_and(|at| at <= now) {
-                attempt.again += 1;
+            let is_due = |attempt: &Attempt| attempt.again_at().is_some_and(|at| at <= now);
+            if is_due(attempt) {
+                // After a stall both are due; one is enough.
+                while is_due(attempt) {
+                    attempt.again += 1;
+                }
                 self.open(attempt, effects);
                 tried.push(attempt.candidate.remote.ip());
             }
@@ -290,6 +294,17 @@ fn host_header(remote: SocketAddr) -> String {
 mod tests {
     use super::*;
     use crate::path::Paths;
+
+    #[test]
+    fn a_stall_is_made_good_by_one_stream() {
+        let mut effects = Effects::new(Paths::new("/system".to_owned()));
+        let mut verify = Verify::new("waterbug.lan".to_owned());
+        let remote = SocketAddr::from(([10, 0, 0, 1], 9999));
+        verify.start(Elapsed::START, Candidate::new(Origin::Dns, remote), false, &mut effects);
+        let later = Elapsed::START + NAMED_AGAIN_AFTER[1];
+        assert_eq!(verify.connect_again(later, &mut effects), [remote.ip()]);
+        assert_eq!(verify.next_at(), Some(Elapsed::START + VERIFY_TIMEOUT), "nothing is overdue");
+    }
 
     #[test]
     fn a_stream_too_many_ends_nothing() {
