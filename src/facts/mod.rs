@@ -17,7 +17,7 @@ pub use kernel::{drain_changes, read_network, watch_network};
 pub use network::{Interface, Neighbour, Network};
 pub use override_file::{Override, OverrideFlaw, OverrideProblem, read_override};
 pub use prefix::Prefix;
-pub use resolv_conf::{ResolvConf, read_resolv_conf};
+pub use resolv_conf::{ResolvConf, read_resolv_conf, read_resolv_conf_from};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

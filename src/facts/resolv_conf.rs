@@ -33,11 +33,16 @@ pub struct ResolvConf {
 /// The DNS servers and search domains of this host.
 #[must_use]
 pub fn read_resolv_conf(index_of: IndexOf) -> ResolvConf {
-    read_from(RESOLV_CONF, BEHIND_STUB, index_of)
+    read_resolv_conf_from(RESOLV_CONF, BEHIND_STUB, index_of)
 }
 
-/// What `resolv_conf` names, then, behind the stub, what `behind_stub` names.
-fn read_from(resolv_conf: &str, behind_stub: &str, index_of: IndexOf) -> ResolvConf {
+/// What the file `resolv_conf` names, then, behind the stub, what the file `behind_stub` names.
+#[must_use]
+pub fn read_resolv_conf_from(
+    resolv_conf: &str,
+    behind_stub: &str,
+    index_of: IndexOf,
+) -> ResolvConf {
     let mut found = ResolvConf::default();
     let mut read = |path| {
         // No file, nothing in it.
@@ -109,7 +114,7 @@ mod tests {
         }
         std::fs::write(&stub, behind_stub).unwrap();
         let index_of = |name: &str| (name == "eth0").then_some(7);
-        read_from(&file, &stub, index_of)
+        read_resolv_conf_from(&file, &stub, index_of)
     }
 
     #[test]
