@@ -1,9 +1,10 @@
 //! The command line: arguments and environment in, [`Config`] or a clear refusal out.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{Config, Host, Report, Verbosity};
+use crate::config::{Config, Host, Report, SETTINGS, Verbosity};
 use crate::facts::{Prefix, parse_digits};
 use crate::model::{Methods, Origin};
 
@@ -25,19 +26,27 @@ Usage: cache-resolver [OPTIONS]
                     or $XDG_RUNTIME_DIR/cache-resolver]
   --override FILE   [/etc/cache-resolver/<first label>-override]
   --budget SECONDS  hard limit for the whole run, 0.1-60  [10]
-  --methods LIST    of previous,hosts,dns,mdns,announced,gateway,neighbours,ping,sweep
-                    [all; announced only with --browse]
-  --browse          also use a cache that announces itself (DNS-SD), whatever its name
+  --methods LIST    of previous,hosts,dns,mdns,announced,gateway,neighbours,
+                    ping,sweep  [all; announced only with --browse]
+  --browse          also use a cache that announces itself (DNS-SD), whatever
+                    its name
   --sweep CIDR      sweep this as well (private ranges only); repeatable
   --sweep-rate N    probes a second                       [400; 128 on Wi-Fi]
   --sweep-limit N   addresses at most                     [1022]
   --watch           stay, and search again whenever the network changes
                     (without ping and sweep, unless --methods or --sweep is given)
   --dry-run         print nix.conf, write nothing
-  --explain         print what each method did, and when
+  --explain         print the result, its cause, and a row for each method;
+                    with --verbose every event
   --json            the same as one JSON object
   -v, --verbose     log every step      -q, --quiet    log problems only
   -h, --help                            -V, --version
+
+Files, in the output directory: nix.conf, which Nix is to include; the address,
+<first label>-ip; and explain, why the decision is what it is.
+Exit status: 0 decided, be it that there is no cache; 1 a file could not be
+written; 2 bad usage; 75 no network in time, run it again.
+Example: cache-resolver --host attic.home.arpa --path /main --dry-run --explain
 ";
 
 /// What `--version` prints.
@@ -55,6 +64,8 @@ const STORE_WORDS: &str = "auto daemon local";
 const SWEEP_MAX: usize = 16;
 /// Probes in a second: more than a gigabit switch passes on to every port is of no use.
 const SWEEP_RATE_MAX: u32 = 100_000;
+/// Letters too few or too many of a word that is still recognised, if it has more.
+const TYPOS_MAX: usize = 2;
 /// The shortest and longest budget, in milliseconds.
 const BUDGET_RANGE: std::ops::RangeInclusive<u64> = 100..=60_000;
 
@@ -130,7 +141,7 @@ pub fn parse(
         config.upstreams.push("https://cache.nixos.org".to_owned());
     }
     if config.override_file.is_empty() {
-        config.override_file = format!("/etc/cache-resolver/{}-override", config.host.short_name());
+        config.override_file = override_file(&config.host);
     }
     if said.browses {
         config.methods = config.methods.with(Origin::Announced);
@@ -144,6 +155,37 @@ pub fn parse(
         config.methods.without(Origin::Ping).without(Origin::Sweep)
     };
     Ok(Command::Run(Box::new(config)))
+}
+
+/// Where the user's own word on the cache of this name is looked for.
+fn override_file(host: &Host) -> String {
+    ["/etc/cache-resolver/", host.short_name(), "-override"].concat()
+}
+
+/// The word of a text that is probably meant, as a question: the wrong one has a letter or two less, or
+/// more.
+fn did_you_mean(wrong: &str, text: &str) -> String {
+    let is_letter = |letter: u8| letter.is_ascii_lowercase() || letter == b'-';
+    for word in text.as_bytes().split(|letter| !is_letter(*letter)) {
+        if word.len().abs_diff(wrong.len()) <= TYPOS_MAX
+            && TYPOS_MAX < word.len().min(wrong.len())
+            && word != wrong.as_bytes()
+            && (has_all(word, wrong.as_bytes()) || has_all(wrong.as_bytes(), word))
+        {
+            let word = std::str::from_utf8(word).unwrap_or_default();
+            return ["; did you mean ", word, "?"].concat();
+        }
+    }
+    String::new()
+}
+
+/// Whether a word has all the letters of another, in their order.
+fn has_all(word: &[u8], letters: &[u8]) -> bool {
+    let mut letters = letters.iter().peekable();
+    for letter in word {
+        letters.next_if(|wanted| *wanted == letter);
+    }
+    letters.peek().is_none()
 }
 
 /// The options that take a value.
@@ -206,7 +248,7 @@ fn take_flag(config: &mut Config, said: &mut Said, option: &str) -> Result<(), S
         "--json" => config.report = Report::Json,
         "--watch" => config.watch = true,
         "--browse" => said.browses = true,
-        _ => return Err(["unknown option ", option].concat()),
+        _ => return Err(["unknown option ", option, &did_you_mean(option, HELP)].concat()),
     }
     Ok(())
 }
@@ -228,9 +270,13 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
     match option {
         "host" => match Host::parse(&value) {
             Some(host) => config.host = host,
-            None => {
-                return refuse("not a host name (for an address, write it to the --override file)");
+            None if value.parse::<IpAddr>().is_ok() => {
+                return refuse(&format!(
+                    "an address, which has a file of its own:\n  echo {value} >{}",
+                    override_file(&config.host)
+                ));
             }
+            None => return refuse("not a host name"),
         },
         "port" => match parse_digits(&value).and_then(|port| u16::try_from(port).ok()) {
             Some(port) if port != 0 => config.port = port,
@@ -263,7 +309,7 @@ fn set_value(config: &mut Config, option: &str, value: String) -> Result<(), Str
         "setting" => match parse_setting(&value) {
             Ok(setting) if config.settings.len() < SETTINGS_MAX => config.settings.push(setting),
             Ok(_) => return refuse("too many settings"),
-            Err(problem) => return refuse(problem),
+            Err(problem) => return refuse(&problem),
         },
         "output-dir" | "override" if value.is_empty() => return refuse("empty path"),
         "output-dir" => config.output_dir = Some(value),
@@ -317,23 +363,25 @@ fn check_store(value: &str) -> Result<(), String> {
 }
 
 /// `K=V`, or `K=` to drop K. Refuses what would make every nix command fail.
-fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
-    let (key, value) = value.split_once('=').ok_or("not K=V")?;
+fn parse_setting(value: &str) -> Result<(String, String), String> {
+    let (key, value) = value.split_once('=').ok_or_else(|| "not K=V".to_owned())?;
     let (key, value) = (key.trim_ascii(), value.trim_ascii());
     if key.is_empty()
         || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     {
-        return Err("K is not the name of a setting");
+        return Err("K is not the name of a setting".to_owned());
     }
     // The last two are the old names of the first two.
     if matches!(
         key,
         "substituters" | "extra-substituters" | "binary-caches" | "extra-binary-caches"
     ) {
-        return Err("substituters are what this program writes; use --upstream or --additive");
+        let text = "substituters are what this program writes; use --upstream or --additive";
+        return Err(text.to_owned());
     }
     if value.bytes().any(|byte| byte.is_ascii_control()) || value.contains('#') {
-        return Err("V must be one line without '#', which starts a comment in nix.conf");
+        let text = "V must be one line without '#', which starts a comment in nix.conf";
+        return Err(text.to_owned());
     }
     let is_valid = match key {
         "include" => false,
@@ -345,7 +393,11 @@ fn parse_setting(value: &str) -> Result<(String, String), &'static str> {
         _ => true,
     };
     if !is_valid {
-        return Err("every nix command would fail on this line");
+        return Err("every nix command would fail on this line".to_owned());
+    }
+    let hint = did_you_mean(key, &SETTINGS.map(|(known, _)| known).join(" "));
+    if !hint.is_empty() {
+        return Err(["Nix knows no such setting", &hint].concat());
     }
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -360,7 +412,8 @@ fn parse_methods(value: &str) -> Result<Methods, String> {
             (_, Some(method)) => methods.with(method),
             _ => {
                 let words = Origin::METHODS.map(Origin::word).join(",");
-                return Err(format!("--methods '{word}': not one of {words}"));
+                let hint = did_you_mean(word, &words);
+                return Err(format!("--methods '{word}': not one of {words}{hint}"));
             }
         };
     }
@@ -512,6 +565,11 @@ mod tests {
             ("--sweep-limit -1", "--sweep-limit"),
             ("--watch=yes", "--watch"),
             ("--nonsense", "--nonsense"),
+            ("--dryrun", "did you mean --dry-run?"),
+            ("--methods dns,neighbors", "did you mean neighbours?"),
+            ("--setting conect-timeout=5", "did you mean connect-timeout?"),
+            ("--host 10.0.8.141", "echo 10.0.8.141 >/etc/cache-resolver/waterbug-override"),
+            ("--host fe80::1", "echo fe80::1 >"),
             ("-x", "-x"),
             ("waterbug", "waterbug"),
             ("--dry-run=yes", "--dry-run"),

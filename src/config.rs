@@ -16,6 +16,19 @@ const RESERVE_MIN: Duration = Duration::from_millis(30);
 /// The most time kept: two fsyncs of a busy disk.
 const RESERVE_MAX: Duration = Duration::from_millis(100);
 
+/// nix.conf lines that keep a cache which dies, hangs or is left behind from stalling Nix.
+///
+/// Without `fallback` Nix does not give up on a dead cache for the next 60 seconds, and up to 2.31
+/// fails. Fewer than three attempts would make a flaky upstream fail, too. The time to connect
+/// includes looking up the upstream's name, and glibc gives each dead nameserver 5 seconds: with less
+/// than 9 the upstream is out of reach where two of them are dead.
+pub const SETTINGS: [(&str, &str); 4] = [
+    ("connect-timeout", "10"),
+    ("download-attempts", "3"),
+    ("stalled-download-timeout", "30"),
+    ("fallback", "true"),
+];
+
 /// Everything the user can decide.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -9,7 +9,7 @@ use cache_resolver::config::Verbosity;
 use cache_resolver::io::{Clock, StopSignals};
 use cache_resolver::run::{run, status};
 use cache_resolver::sys;
-use cache_resolver::tell::{Level, Log, Sink};
+use cache_resolver::tell::{Level, Log, Problem, Sink};
 
 /// Memory for the one thread there is.
 #[global_allocator]
@@ -45,10 +45,15 @@ fn decide(arguments: Vec<OsString>) -> c_int {
         Ok(Command::Print(text)) => text,
         Err(message) => {
             let mut log = Log::new(Sink::of_stderr(), Verbosity::Quiet);
-            log.write(Level::Error, &format!("{message}; see cache-resolver --help"));
+            log.write(Level::Error, &[&message, "\n  see cache-resolver --help"].concat());
             return status::USAGE;
         }
     };
-    sys::print(text, signals.as_raw_fd(), HELP_PATIENCE);
-    status::DECIDED
+    match sys::print(text, signals.as_raw_fd(), HELP_PATIENCE) {
+        Ok(()) => status::DECIDED,
+        Err(error) => {
+            Log::new(Sink::of_stderr(), Verbosity::Quiet).problem(&Problem::NotPrinted(&error));
+            status::NOT_WRITTEN
+        }
+    }
 }

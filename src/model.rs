@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::address::Family;
 use crate::path::PathId;
+use crate::wire::dns::Denial;
 
 /// Where an address is known from; the order is the order of trust, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +34,20 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// All of them, in the order of trust.
+    pub const ALL: [Self; 10] = [
+        Self::Override,
+        Self::Previous,
+        Self::Hosts,
+        Self::Dns,
+        Self::Mdns,
+        Self::Announced,
+        Self::Gateway,
+        Self::Neighbours,
+        Self::Ping,
+        Self::Sweep,
+    ];
+
     /// The methods that `--methods` chooses from, in the order of trust.
     pub const METHODS: [Self; 9] = [
         Self::Previous,
@@ -272,8 +287,8 @@ pub enum Note {
     AskedLink(u32, Family),
     /// A DNS server was asked.
     AskedServer(SocketAddr),
-    /// A DNS server has answered that it knows nothing, or cannot be asked.
-    ServerDenied(SocketAddr),
+    /// A DNS server has given addresses, or none, and this is why.
+    ServerSaid(SocketAddr, Option<Denial>),
     /// A candidate that is new.
     Added(Candidate),
     /// A candidate at an address that is neither private nor on-link.
@@ -294,7 +309,7 @@ pub enum Note {
     Sweeps {
         /// How it asks.
         probe: Probe,
-        /// How many there are to ask.
+        /// How many there are to ask, were there no limit.
         addresses: u32,
     },
     /// How far the sweep came.
@@ -310,6 +325,19 @@ pub enum Note {
     Chosen(Origin),
     /// The time is up.
     BudgetSpent,
+}
+
+impl Note {
+    /// Whether it is worth a line: not that nobody has one of the addresses of a sweep.
+    #[must_use]
+    pub const fn is_worth_telling(&self) -> bool {
+        match self {
+            Self::Judged(candidate, verdict) => {
+                !matches!(candidate.origin, Origin::Sweep) || !verdict.is_nobody()
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Why an announced service is not used.

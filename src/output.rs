@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, SETTINGS};
 use crate::model::{Found, Outcome};
 use crate::path::Paths;
 use crate::sys::{self, Status};
@@ -25,19 +25,6 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 const LOCK_FILES_MAX: u32 = 1000;
 /// Bytes read of a decision that stands.
 const DECISION_MAX: usize = 64 * 1024;
-
-/// nix.conf lines that keep a cache which dies, hangs or is left behind from stalling Nix.
-///
-/// Without `fallback` Nix does not give up on a dead cache for the next 60 seconds, and up to 2.31
-/// fails. Fewer than three attempts would make a flaky upstream fail, too. The time to connect
-/// includes looking up the upstream's name, and glibc gives each dead nameserver 5 seconds: with less
-/// than 9 the upstream is out of reach where two of them are dead.
-const SETTINGS: [(&str, &str); 4] = [
-    ("connect-timeout", "10"),
-    ("download-attempts", "3"),
-    ("stalled-download-timeout", "30"),
-    ("fallback", "true"),
-];
 
 /// What the files should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +128,29 @@ pub enum Kind {
     Fallback,
 }
 
+/// What has become of nix.conf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is new, or another than before.
+    Written,
+    /// It was right already.
+    Unchanged,
+    /// An earlier decision stays.
+    Stands,
+    /// It could not be written.
+    NotWritten,
+    /// It was not to be written.
+    NotWanted,
+}
+
+impl State {
+    /// Whether it is as it should be.
+    #[must_use]
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Self::Written | Self::Unchanged | Self::Stands)
+    }
+}
+
 /// Puts the files into `directory`, which is made where it is missing. Their modes are subject to
 /// the umask (see [`let_all_read`](crate::sys::let_all_read)). Gives the lock, if there can be one.
 ///
@@ -157,7 +167,7 @@ pub fn replace(
     files: &Files,
     kind: Kind,
     wait: &mut dyn FnMut(Duration) -> bool,
-) -> Result<Option<Lock>, WriteError> {
+) -> Result<(State, Option<Lock>), WriteError> {
     let failed = |error| WriteError { path: directory.to_owned(), error };
     create_directory(directory).map_err(failed)?;
     let nix_conf = nix_conf_path(directory);
@@ -175,7 +185,8 @@ pub fn replace(
             {
                 Err(WriteError { path: nix_conf, error })
             }
-            _ => Ok(lock),
+            Err(_) => Ok((State::Stands, lock)),
+            Ok(()) => Ok((State::Written, lock)),
         };
     }
     let path = address_path(directory, short_name);
@@ -183,10 +194,20 @@ pub fn replace(
         Some(address) => replace_file(directory, &path, address, is_locked),
         None => remove_file(&path),
     };
-    replace_file(directory, &nix_conf, &files.nix_conf, is_locked)
+    let is_new = replace_file(directory, &nix_conf, &files.nix_conf, is_locked)
         .map_err(|error| WriteError { path: nix_conf, error })?;
-    address.map_err(|error| WriteError { path, error })?;
-    Ok(lock)
+    let is_new = address.map_err(|error| WriteError { path, error })? || is_new;
+    Ok((if is_new { State::Written } else { State::Unchanged }, lock))
+}
+
+/// Puts what explains a decision beside it, while the lock is held if `is_locked`; it may be lost in a
+/// power cut.
+///
+/// # Errors
+/// Whatever writing the file gives.
+pub fn write_explanation(directory: &str, text: &str, is_locked: bool) -> io::Result<()> {
+    let path = [directory, "/explain"].concat();
+    rename(&write_temporary(&path, text, is_locked, false)?, &path)
 }
 
 /// nix.conf as it is in `directory`, if there is one: the decision that stands.
@@ -308,36 +329,42 @@ fn is_trusted(status: &Status, directory: &str) -> bool {
         || sys::owner_of(directory).is_ok_and(|owner| owner == status.owner)
 }
 
-/// Removes a file that may not be there.
-fn remove_file(path: &str) -> io::Result<()> {
+/// Removes a file that may not be there: whether it was.
+fn remove_file(path: &str) -> io::Result<bool> {
     match sys::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        result => result,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
-/// boot after a power cut. A symbolic link in its place is replaced, not followed.
-fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> io::Result<()> {
+/// boot after a power cut. A symbolic link in its place is replaced, not followed. False where it was
+/// right already.
+fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> io::Result<bool> {
     if is_right(directory, path, content) {
         if is_locked {
             // What a run that died has left.
             let _ = sys::remove_file(&[path, ".new"].concat());
         }
-        return Ok(());
+        return Ok(false);
     }
-    let temporary = write_temporary(path, content, is_locked)?;
-    let replaced = sys::rename(&temporary, path);
+    let temporary = write_temporary(path, content, is_locked, true)?;
+    rename(&temporary, path).map(|()| true)
+}
+
+/// Gives a temporary file its name.
+fn rename(temporary: &str, path: &str) -> io::Result<()> {
+    let replaced = sys::rename(temporary, path);
     if replaced.is_err() {
         // The first error is the one to tell.
-        let _ = sys::remove_file(&temporary);
+        let _ = sys::remove_file(temporary);
     }
     replaced
 }
 
 /// Adds a file in one step where there is none.
 fn add_file(path: &str, content: &str) -> io::Result<()> {
-    let temporary = write_temporary(path, content, false)?;
+    let temporary = write_temporary(path, content, false, true)?;
     let added = sys::hard_link(&temporary, path);
     let _ = sys::remove_file(&temporary);
     added
@@ -354,10 +381,18 @@ fn is_right(directory: &str, path: &str, content: &str) -> bool {
     }) && sys::read(path, DECISION_MAX).is_ok_and(|bytes| bytes == content.as_bytes())
 }
 
-/// Writes a new file beside the one at `path` and brings it to the disk: its own path.
-fn write_temporary(path: &str, content: &str, is_locked: bool) -> io::Result<String> {
+/// Writes a new file beside the one at `path`, and brings it to the disk if it `is_synced`: its own path.
+fn write_temporary(
+    path: &str,
+    content: &str,
+    is_locked: bool,
+    is_synced: bool,
+) -> io::Result<String> {
     let (temporary, mut file) = create_temporary(path, is_locked)?;
-    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+    let mut written = file.write_all(content.as_bytes());
+    if is_synced {
+        written = written.and_then(|()| file.sync_all());
+    }
     if written.is_err() {
         let _ = sys::remove_file(&temporary);
     }

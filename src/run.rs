@@ -3,18 +3,21 @@
 use std::ffi::c_int;
 use std::time::Duration;
 
-use crate::config::{Config, Report};
+use crate::config::{Config, Report, Verbosity};
 use crate::elapsed::Elapsed;
 use crate::facts::{
     Known, Network, Previous, read_hosts, read_override, read_previous, read_resolv_conf,
 };
 use crate::io::{Clock, EventLoop, RECEIVE_MAX, StillOpen, StopSignals, Watcher};
 use crate::model::{Found, Methods, Origin, Outcome};
-use crate::output::{self, Files, Kind};
+use crate::output::{self, Files, Kind, State};
 use crate::path::{PathId, Paths};
 use crate::search::Search;
 use crate::sys;
-use crate::tell::{Level, Log, Problem, Sink, Timeline, render_json, summarise};
+use crate::tell::{
+    Account, Cause, Level, Log, Problem, Sink, Story, explain, list_events, paint, render_json,
+    summarise,
+};
 use crate::watch::Ask;
 
 /// How old a change of a file is before its time tells it from a later one, in seconds: the clock of
@@ -78,21 +81,15 @@ struct Ended {
     /// Its clock, which began with it.
     clock: Clock,
     /// What happened.
-    timeline: Timeline,
-    /// The network that was searched, as far as it decides where the cache is; if it was looked at.
+    account: Account,
+    /// The network as last seen.
+    network: Network,
+    /// The same as far as it decides where the cache is, if it was looked at.
     place: Option<Network>,
+    /// The file that an order stands in, if there is one.
+    order_place: String,
     /// To be closed when the files are written.
     open: StillOpen,
-}
-
-/// How writing the files has ended.
-enum Written {
-    /// They are up to date.
-    InTime,
-    /// They could not be written.
-    No,
-    /// A signal came while another run held the lock.
-    Stopped,
 }
 
 impl Run<'_> {
@@ -168,18 +165,21 @@ impl Run<'_> {
         known.previous = self.previous.filter(is_same).or(known.previous);
         let paths = std::mem::take(&mut self.paths);
         let mut search = Search::new(self.config, methods, &known, paths, sys::random_seed());
-        let mut timeline = Timeline::default();
-        let (log, host) = (&mut self.log, &self.config.host.text);
-        let buffer = &mut self.buffer;
-        let events = EventLoop::new(clock, self.signals, host, &mut timeline, log, buffer);
+        let config = self.config;
+        let keeps_events = config.report == Report::Json || config.verbosity == Verbosity::Verbose;
+        let mut account = Account::new(methods, keeps_events);
+        let (log, buffer) = (&mut self.log, &mut self.buffer);
+        let events = EventLoop::new(clock, self.signals, config.budget, &mut account, log, buffer);
         let (outcome, open) = events.run(&mut search);
-        let (paths, place) = search.into_parts();
+        let (paths, surroundings) = search.into_parts();
+        let (network, place) = surroundings.into_parts();
         self.paths = paths;
         if let Outcome::Found(Found { remote, path, by_name, origin }) = outcome {
             let is_announced = origin == Origin::Announced;
             self.previous = Some(Previous { remote, path, by_name, is_announced });
         }
-        Ended { outcome, clock, timeline, place, open }
+        let order_place = known.override_place;
+        Ended { outcome, clock, account, network, place, order_place, open }
     }
 
     /// Whether the files are as we have left them.
@@ -198,71 +198,96 @@ impl Run<'_> {
     /// Brings the files up to date, and tells what is new about it; false where they could not be
     /// written.
     fn decide(&mut self, outcome: Outcome, ended: &Ended) -> bool {
-        let ended_at = ended.clock.now();
+        let story = Story {
+            config: self.config,
+            order_place: &ended.order_place,
+            account: &ended.account,
+            network: &ended.network,
+            outcome,
+            ended_at: ended.clock.now(),
+        };
+        let cause = Cause::of(&story);
         let mut files = output::render(self.config, outcome, &self.paths);
         let stands = outcome == Outcome::Interrupted && !self.config.dry_run;
         let directory = self.config.output_dir.as_deref().filter(|_| stands);
         let stands = directory.and_then(output::read_decision);
-        let has_stood = stands.is_some();
+        let mut state = if stands.is_some() { State::Stands } else { State::NotWanted };
+        let is_settled = self.config.dry_run || stands.is_some();
         if let Some(nix_conf) = stands {
             files = Files { nix_conf, address: None };
         }
         let is_new = self.standing.as_ref() != Some(&files);
         if is_new {
-            let mut summary = summarise(outcome, ended_at);
-            summary += if has_stood { ": nix.conf stays as it is" } else { "" };
-            self.log.write(Level::Notice, &summary);
+            let (level, mut summary) = summarise(&story, cause);
+            if state == State::Stands {
+                summary += ": nix.conf stays as it is";
+            }
+            self.log.write(level, &summary);
         }
-        let is_written = has_stood
-            || self.config.dry_run
-            || !is_new && self.is_untouched()
-            || match self.write(outcome, &files, ended.clock, is_new) {
-                Written::InTime => true,
-                Written::No => false,
-                Written::Stopped => return self.decide(Outcome::Interrupted, ended),
+        if !is_settled && !is_new && self.is_untouched() {
+            state = State::Unchanged;
+        } else if !is_settled {
+            state = match self.write(&story, cause, &files, ended.clock, is_new) {
+                Some(state) => state,
+                None => return self.decide(Outcome::Interrupted, ended),
             };
-        if is_new {
-            self.print_report(&ended.timeline, ended_at, outcome, &files);
         }
+        let is_printed = !is_new || self.print_report(&story, cause, state, &files);
         self.standing = Some(files);
-        is_written
+        state != State::NotWritten && is_printed
     }
 
-    /// Writes the files and, if they are new, says so.
-    fn write(&mut self, outcome: Outcome, files: &Files, clock: Clock, is_new: bool) -> Written {
+    /// Writes the files and, if they are new, says so; `None` where a signal came while another run held
+    /// the lock.
+    fn write(
+        &mut self,
+        story: &Story,
+        cause: Cause,
+        files: &Files,
+        clock: Clock,
+        is_new: bool,
+    ) -> Option<State> {
         let give_up_at = Elapsed::START + self.config.budget;
-        let is_interrupted = outcome == Outcome::Interrupted;
+        let is_interrupted = story.outcome == Outcome::Interrupted;
         let mut wait = |interval| {
             !is_interrupted && !self.signals.have_come(interval) && clock.now() < give_up_at
         };
         let Some(directory) = &self.config.output_dir else {
             self.log.problem(&Problem::NoOutputDir);
             self.show(files);
-            return Written::No;
+            return Some(State::NotWritten);
         };
         let kind = if is_interrupted { Kind::Fallback } else { Kind::Decision };
         match output::replace(directory, self.config.host.short_name(), files, kind, &mut wait) {
-            Ok(lock) => {
+            Ok((state, lock)) => {
+                let is_locked = lock.is_some();
                 // While nobody else may write; and what is written now may be written again within one tick
                 // of the clock.
-                if self.config.watch && lock.is_some() {
+                if self.config.watch && is_locked {
                     let settled = sys::seconds_since_1970() - CHANGE_SETTLE_SECONDS;
                     let is_settled = |at: &i64| at / 1_000_000_000 <= settled;
                     self.changed = self.read_changes().filter(|all| all.iter().all(is_settled));
                 }
                 if is_new {
+                    if kind == Kind::Decision {
+                        // The decision stands without it.
+                        let text = explain(story, cause, state);
+                        let _ = output::write_explanation(directory, &text, is_locked);
+                    }
+                    drop(lock);
                     let path = output::nix_conf_path(directory);
-                    self.log.write(Level::Info, &format!("{path} is up to date"));
+                    let is_written = state == State::Written;
+                    let (before, after) =
+                        if is_written { ("wrote ", "") } else { ("", " unchanged") };
+                    self.log.write(Level::Info, &[before, &path, after].concat());
                     self.show(files);
                 }
-                Written::InTime
+                Some(state)
             }
-            Err(error) if error.is_locked() && self.signals.have_come(Duration::ZERO) => {
-                Written::Stopped
-            }
+            Err(error) if error.is_locked() && self.signals.have_come(Duration::ZERO) => None,
             Err(error) => {
                 self.log.problem(&Problem::NotWritten(&error));
-                Written::No
+                Some(State::NotWritten)
             }
         }
     }
@@ -276,28 +301,38 @@ impl Run<'_> {
         }
     }
 
-    /// Prints what the options ask for. After `--dry-run` standard output is a valid nix.conf: the
-    /// timeline stands in it as comments.
-    fn print_report(&self, timeline: &Timeline, ended: Elapsed, outcome: Outcome, files: &Files) {
+    /// Prints what the options ask for: false where that could not be. After `--dry-run` standard output
+    /// is a valid nix.conf: the report stands in it as comments.
+    fn print_report(&mut self, story: &Story, cause: Cause, state: State, files: &Files) -> bool {
         let config = &self.config;
         // A reader that has stalled keeps nobody longer than the whole may take.
-        let time_left = (Elapsed::START + config.budget).since(ended);
-        if config.report == Report::Json {
-            let json = render_json(timeline, ended, outcome, config, files, &self.paths);
-            return sys::print(&json, self.signals.as_raw_fd(), time_left);
-        }
+        let time_left = (Elapsed::START + config.budget).since(story.ended_at);
         let mut text = String::new();
-        if config.report == Report::Text {
-            for line in timeline.render_text(ended, outcome, &self.paths) {
-                text += if config.dry_run { "# " } else { "" };
-                text += &line;
-                text += "\n";
+        if config.report == Report::Json {
+            text = render_json(story, cause, state, files, &self.paths);
+        } else if config.report == Report::Text {
+            let mut report = explain(story, cause, state);
+            if config.verbosity == Verbosity::Verbose {
+                report += "\n";
+                report += &list_events(story.account, &self.paths);
+            }
+            if config.dry_run {
+                for line in report.split_inclusive('\n') {
+                    text += "# ";
+                    text += line;
+                }
+            } else {
+                text = paint(report, story.outcome);
             }
         }
-        if config.dry_run {
+        if config.dry_run && config.report != Report::Json {
             text += &files.nix_conf;
         }
-        sys::print(&text, self.signals.as_raw_fd(), time_left);
+        let printed = sys::print(&text, self.signals.as_raw_fd(), time_left);
+        if let Err(error) = &printed {
+            self.log.problem(&Problem::NotPrinted(error));
+        }
+        printed.is_ok()
     }
 
     /// What the host's own files say of the cache, as far as `methods` ask.
@@ -309,14 +344,16 @@ impl Run<'_> {
         // What came with the boot stays.
         let everywhere = self.is_ordered || methods != Methods::NONE.with(Origin::Previous);
         let file = &config.override_file;
-        known.override_ =
-            read_override(file, credentials, everywhere, config.port, &mut |problem| {
-                // In the checks between two searches nothing new is said.
-                if everywhere {
-                    log.problem(&Problem::Override(problem));
-                }
-            });
-        self.is_ordered = known.override_.is_some();
+        let order = read_override(file, credentials, everywhere, config.port, &mut |problem| {
+            // In the checks between two searches nothing new is said.
+            if everywhere {
+                log.problem(&Problem::Override(problem));
+            }
+        });
+        self.is_ordered = order.is_some();
+        if let Some((order, place)) = order {
+            (known.override_, known.override_place) = (Some(order), place);
+        }
         // What nobody has touched says what we know.
         if let Some(directory) = config.output_dir.as_ref().filter(|_| self.changed.is_none()) {
             let path = output::address_path(directory, config.host.short_name());

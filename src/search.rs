@@ -15,7 +15,7 @@ use crate::surroundings::Surroundings;
 use crate::verify::{Judged, Verify};
 
 /// How long a cache that a weak method led to waits for one that somebody names.
-const NAMED_HEAD_START: Duration = Duration::from_millis(130);
+pub const NAMED_HEAD_START: Duration = Duration::from_millis(130);
 /// The same when the named one has answered at an address that Nix cannot use: the table of neighbours
 /// has been read by then, where its other one may be.
 const SAME_HOST_TIME: Duration = Duration::from_secs(1);
@@ -116,10 +116,16 @@ impl Search {
         &self.effects.paths
     }
 
-    /// The same and which network was searched, if it was looked at, when the search is over.
+    /// The same and the network, when the search is over.
     #[must_use]
-    pub fn into_parts(self) -> (Paths, Option<Network>) {
-        (self.effects.paths, self.surroundings.into_place())
+    pub fn into_parts(self) -> (Paths, Surroundings) {
+        (self.effects.paths, self.surroundings)
+    }
+
+    /// How many addresses the sweep has asked, and of how many; none before it begins.
+    #[must_use]
+    pub fn swept(&self) -> Option<(u32, u32)> {
+        self.discovery.swept()
     }
 
     /// Takes the network's state.
@@ -227,9 +233,7 @@ impl Search {
         let Judged { candidate: tried, by_name, verdict, .. } = judged;
         let remote = tried.remote;
         let candidate = self.frontier.best_known(tried).unwrap_or(tried);
-        if candidate.origin != Origin::Sweep || !verdict.is_nobody() {
-            self.effects.note(Note::Judged(candidate, verdict));
-        }
+        self.effects.note(Note::Judged(candidate, verdict));
         let found = Found { remote, path: candidate.path, origin: candidate.origin, by_name };
         match verdict {
             Verdict::Cache if needs_zone(remote.ip()) => {

@@ -119,10 +119,10 @@ impl Surroundings {
         if is_offline { at.min(self.changed_at + OFFLINE_TIME) } else { at }
     }
 
-    /// Which network it is, if it was looked at.
+    /// The network as last seen, and which it is, if it was looked at.
     #[must_use]
-    pub fn into_place(self) -> Option<Network> {
-        Some(self.place).filter(|_| self.is_known)
+    pub fn into_parts(self) -> (Network, Option<Network>) {
+        (self.network, Some(self.place).filter(|_| self.is_known))
     }
 
     /// When it has settled, if it is up.

@@ -128,7 +128,7 @@ fn found_by_override() {
     let place = Place::with_override(&format!("{cache}\n"));
     let output = place.run("");
     assert_eq!(output.status.code(), Some(0), "{}", log(&output));
-    assert_eq!(place.names(), ["nix.conf", "waterbug-ip"]);
+    assert_eq!(place.names(), ["explain", "nix.conf", "waterbug-ip"]);
     assert_eq!(place.read("waterbug-ip").unwrap(), "127.0.0.1\n");
     let expected = format!(
         "# Written by cache-resolver. waterbug answered at {cache}.\n\
@@ -166,7 +166,7 @@ fn options_shape_the_files() {
          cores = 2\n"
     );
     assert_eq!(place.read("nix.conf").unwrap(), expected);
-    assert_eq!(place.names(), ["hive-ip", "nix.conf"]);
+    assert_eq!(place.names(), ["explain", "hive-ip", "nix.conf"]);
     place.run(
         "--additive --setting fallback= --setting download-attempts= \
                --setting stalled-download-timeout= --setting connect-timeout=",
@@ -186,7 +186,7 @@ fn not_found_names_no_waterbug() {
     let output = place.run("");
     assert_eq!(output.status.code(), Some(0), "{}", log(&output));
     assert_eq!(place.read("nix.conf").unwrap(), FALLBACK);
-    assert_eq!(place.names(), ["nix.conf"], "the stale address is gone");
+    assert_eq!(place.names(), ["explain", "nix.conf"], "the stale address is gone");
     place.run("--additive");
     assert_eq!(
         place.read("nix.conf").unwrap(),
@@ -200,12 +200,12 @@ fn what_is_not_a_cache_is_not_believed() {
         (page("401 Unauthorized", ""), "make the cache public"),
         (page("404 Not Found", ""), "check --path"),
         (page("400 Bad Host", ""), "allowed-hosts"),
-        (page("307 Temporary Redirect", ""), "HTTP status 307"),
+        (page("307 Temporary Redirect", ""), "answers HTTP 307: see the cache's log"),
         (page("200 OK", "<html></html>"), "not a Nix cache"),
         (page("200 OK", "StoreDir: /gnu/store\n"), "another store"),
         (b"SSH-2.0-OpenSSH\r\n".to_vec(), "not a Nix cache"),
         (vec![b'x'; 1 << 20], "not a Nix cache"),
-        (Vec::new(), "broke the connection off"),
+        (Vec::new(), "closes the connection without an answer"),
     ] {
         let server = serve(move |_| response.clone());
         let place = Place::with_override(&server.to_string());
@@ -223,7 +223,11 @@ fn a_server_that_hangs_costs_two_seconds() {
     let started = Instant::now();
     let output = place.run("");
     assert_eq!(output.status.code(), Some(0));
-    assert!(log(&output).contains("does not answer in time"), "{}", log(&output));
+    assert!(
+        log(&output).contains("accepts connections, but timed out: correct or remove it"),
+        "{}",
+        log(&output)
+    );
     assert!(started.elapsed() < Duration::from_millis(2500));
     let started = Instant::now();
     let output = place.run("--budget 0.3");
@@ -273,7 +277,7 @@ fn a_second_run_touches_nothing() {
     let cache = cache();
     let place = Place::with_override(&cache.to_string());
     let identity = || {
-        ["nix.conf", "waterbug-ip"].map(|name| {
+        ["explain", "nix.conf", "waterbug-ip"].map(|name| {
             let metadata = fs::metadata(Path::new(&place.path("out")).join(name)).unwrap();
             (metadata.ino(), metadata.mtime_nsec())
         })
@@ -290,7 +294,7 @@ fn a_second_run_touches_nothing() {
     fs::write(place.path("out/nix.conf.new"), "half").unwrap();
     fs::write(place.path("out/nix.conf"), "old").unwrap();
     place.run("");
-    assert_eq!(place.names(), ["nix.conf", "waterbug-ip"]);
+    assert_eq!(place.names(), ["explain", "nix.conf", "waterbug-ip"]);
 }
 
 #[test]
@@ -361,7 +365,7 @@ fn two_runs_never_interleave() {
     for run in &mut runs {
         assert!(run.wait().unwrap().success());
     }
-    assert_eq!(place.names(), ["nix.conf", "waterbug-ip"]);
+    assert_eq!(place.names(), ["explain", "nix.conf", "waterbug-ip"]);
     let nix_conf = place.read("nix.conf").unwrap();
     assert!(caches.iter().any(|cache| nix_conf.contains(&cache.to_string())), "{nix_conf}");
     assert_eq!(nix_conf.lines().count(), 6);
@@ -568,7 +572,12 @@ fn reports_are_complete() {
     let place = Place::with_override(&cache.to_string());
     let output = place.run("--explain");
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("override: started") && text.contains("is a Nix cache"), "{text}");
+    assert!(text.starts_with(&format!("FOUND      found at {cache} by override in ")), "{text}");
+    assert!(text.contains("\nMETHOD      WHEN         RESULT\noverride "), "{text}");
+    assert_eq!(place.read("explain").unwrap().lines().count(), text.lines().count());
+    let output = place.run("--explain --verbose");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("override: started") && text.contains("verified: a Nix cache"), "{text}");
     let output = place.run("--dry-run --explain");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(

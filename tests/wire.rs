@@ -9,7 +9,7 @@
 mod support;
 
 use cache_resolver::wire::dns::{
-    Medium, Name, RecordType, Reply, compose_question, compose_questions, parse_datagram,
+    Denial, Medium, Name, RecordType, Reply, compose_question, compose_questions, parse_datagram,
     parse_multicast, parse_reply,
 };
 use cache_resolver::wire::service::{Fact, Place, for_each_fact, value_of};
@@ -51,6 +51,7 @@ fn answers_are_understood() {
     let cache = || address(&host, [10, 0, 8, 141].into());
     let hive = || address(&target, [10, 0, 8, 142].into());
     let pointer = b"\xc0\x0c".to_vec();
+    let nothing = Reply::Denied(Denial::NoRecord(RecordType::A));
     for (flags, records, expected) in [
         (ANSWER, vec![cache()], addresses(&["10.0.8.141"])),
         (ANSWER, vec![Record { owner: pointer, ..cache() }], addresses(&["10.0.8.141"])),
@@ -66,28 +67,28 @@ fn answers_are_understood() {
             vec![Record { owner: name("WATERBUG.lan"), ..cache() }],
             addresses(&["10.0.8.141"]),
         ),
-        (ANSWER, vec![], Ok(Reply::Nothing)),
-        (ANSWER, vec![hive()], Ok(Reply::Nothing)),
-        (ANSWER, vec![Record { class: 3, ..cache() }], Ok(Reply::Nothing)),
-        (ANSWER, vec![Record { class: 0x8001, ..cache() }], Ok(Reply::Nothing)),
+        (ANSWER, vec![], Ok(nothing.clone())),
+        (ANSWER, vec![hive()], Ok(nothing.clone())),
+        (ANSWER, vec![Record { class: 3, ..cache() }], Ok(nothing.clone())),
+        (ANSWER, vec![Record { class: 0x8001, ..cache() }], Ok(nothing.clone())),
         (
             ANSWER,
             vec![Record { class: 0x8001, ..alias(&host, &target) }, hive()],
-            Ok(Reply::Nothing),
+            Ok(nothing.clone()),
         ),
         (
             ANSWER,
             vec![alias(&host, &target), Record { class: 0x8001, ..hive() }],
-            Ok(Reply::Nothing),
+            Ok(nothing.clone()),
         ),
-        (ANSWER, vec![address(&host, "fd00::1".parse().unwrap())], Ok(Reply::Nothing)),
+        (ANSWER, vec![address(&host, "fd00::1".parse().unwrap())], Ok(nothing.clone())),
         (ANSWER, vec![alias(&host, &host)], Err(Malformed)),
         (ANSWER, vec![alias(&host, &target), alias(&target, &host)], Err(Malformed)),
         (ANSWER, vec![Record { data: vec![10, 0, 8], ..cache() }], Err(Malformed)),
         (ANSWER, vec![Record { data: vec![], ..cache() }], Err(Malformed)),
-        (NXDOMAIN, vec![], Ok(Reply::Nothing)),
-        (SERVFAIL, vec![], Ok(Reply::Nothing)),
-        (REFUSED, vec![], Ok(Reply::Nothing)),
+        (NXDOMAIN, vec![], Ok(Reply::Denied(Denial::NoSuchName))),
+        (SERVFAIL, vec![], Ok(Reply::Denied(Denial::Failed))),
+        (REFUSED, vec![], Ok(Reply::Denied(Denial::Failed))),
         (TRUNCATED, vec![], Ok(Reply::Truncated)),
         (TRUNCATED, vec![cache()], Ok(Reply::Truncated)),
         (ANSWER & !0x8000, vec![cache()], Err(Malformed)),
@@ -115,7 +116,9 @@ fn what_does_not_answer_our_question_is_dropped() {
         let packet = message(id, ANSWER, &question, [&cache, &[], &[]]);
         assert_eq!(parse(&packet), Err(Malformed), "{id:#x} {question:x?}");
     }
-    for (flags, expected) in [(REFUSED, Ok(Reply::Nothing)), (ANSWER, Err(Malformed))] {
+    for (flags, expected) in
+        [(REFUSED, Ok(Reply::Denied(Denial::Failed))), (ANSWER, Err(Malformed))]
+    {
         assert_eq!(parse(&message(0x1234, flags, &[], [&[], &[], &[]])), expected, "bare header");
     }
 }

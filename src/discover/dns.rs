@@ -7,7 +7,7 @@ use crate::address::with_scope;
 use crate::elapsed::Elapsed;
 use crate::interface::Effects;
 use crate::model::{Candidate, Note, Origin};
-use crate::wire::dns::{Name, RecordType, Reply};
+use crate::wire::dns::{Denial, Name, RecordType, Reply};
 
 /// What unicast DNS is asked.
 #[derive(Debug)]
@@ -47,9 +47,12 @@ impl Dns {
 
     /// Takes what a server says.
     pub fn handle(&self, subject: &Subject, reply: &Reply, effects: &mut Effects) {
-        let Reply::Addresses(addresses) = reply else {
-            return effects.note(Note::ServerDenied(subject.server));
+        let (addresses, denial) = match reply {
+            Reply::Addresses(addresses) => (addresses.as_slice(), None),
+            Reply::Denied(denial) => (&[][..], Some(*denial)),
+            Reply::Records(_) | Reply::Truncated => (&[][..], Some(Denial::Failed)),
         };
+        effects.note(Note::ServerSaid(subject.server, denial));
         let scope = scope_of(subject.server);
         for address in addresses {
             let remote = with_scope(SocketAddr::new(*address, self.port), scope);

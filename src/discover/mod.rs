@@ -29,7 +29,7 @@ use crate::elapsed::{Elapsed, earliest};
 use crate::facts::{Known, Network};
 use crate::interface::{Channel, Effects, Input, Output};
 use crate::model::{Candidate, Methods, Note, Origin, Probe};
-use crate::wire::dns::Reply;
+use crate::wire::dns::{Denial, Reply};
 use announced::Announced;
 use dns::Dns;
 use links::{Links, is_from_link, may_ask};
@@ -142,7 +142,7 @@ impl Discovery {
             Input::Failed(Channel::Dns(channel), failure) => {
                 if let Some(subject) = self.resolver.handle_failed(channel, failure) {
                     let Self { dns, announced, .. } = self;
-                    hand_on(dns, announced, subject, &Reply::Nothing, effects);
+                    hand_on(dns, announced, subject, &Reply::Denied(Denial::Unreachable), effects);
                 }
             }
             Input::Mdns(datagram) if is_from_link(&datagram, network) => {
@@ -376,6 +376,12 @@ impl Discovery {
         ]
         .into_iter()
         .fold(start_at, earliest)
+    }
+
+    /// How many addresses the sweep has asked, and of how many; none before it begins.
+    #[must_use]
+    pub fn swept(&self) -> Option<(u32, u32)> {
+        self.sweep.progress()
     }
 
     /// Tells how far the sweep came.

@@ -12,7 +12,9 @@ use super::Random;
 use crate::elapsed::{Elapsed, earliest};
 use crate::interface::{Channel, Effects, Failure, Output};
 use crate::model::Origin;
-use crate::wire::dns::{Name, RecordType, Reply, compose_question, parse_datagram, parse_reply};
+use crate::wire::dns::{
+    Denial, Name, RecordType, Reply, compose_question, parse_datagram, parse_reply,
+};
 
 /// When a question that nobody answered is sent again, counted from the first time. A server on the
 /// LAN that knows the name answers before the first of these.
@@ -208,11 +210,10 @@ impl Resolver {
                 received.extend_from_slice(bytes);
                 match split_tcp_answer(received) {
                     None if !bytes.is_empty() && received.len() < TCP_ANSWER_MAX => return None,
-                    None => Ok(Reply::Nothing),
+                    None => Ok(Reply::Denied(Denial::Failed)),
                     // A stream that carries nonsense will not carry sense after it.
-                    Some(answer) => {
-                        Ok(parse_reply(answer, *id, name, *kind).unwrap_or(Reply::Nothing))
-                    }
+                    Some(answer) => Ok(parse_reply(answer, *id, name, *kind)
+                        .unwrap_or(Reply::Denied(Denial::Failed))),
                 }
             }
         };
@@ -228,7 +229,7 @@ impl Resolver {
             self.open(index, effects);
             return None;
         }
-        question.state = if !matches!(reply, Reply::Nothing | Reply::Truncated) {
+        question.state = if !matches!(reply, Reply::Denied(_) | Reply::Truncated) {
             State::Answered
         } else if question.subject.server.ip().is_loopback() {
             // A forwarder on this host may just not know yet whom to ask.

@@ -117,9 +117,18 @@ impl Sweep {
         self.probe = Some(probe);
         (self.started_at, self.probe_at, self.sent_at) = (now, now, now);
         self.update(network);
-        let addresses =
-            self.areas.iter().fold(0_u32, |sum, area| sum.saturating_add(self.others(area.prefix)));
-        effects.note(Note::Sweeps { probe, addresses: addresses.min(self.limit) });
+        effects.note(Note::Sweeps { probe, addresses: self.addresses() });
+    }
+
+    /// How many addresses there are to ask, were there no limit.
+    fn addresses(&self) -> u32 {
+        self.areas.iter().fold(0, |sum, area| sum.saturating_add(self.others(area.prefix)))
+    }
+
+    /// How many addresses it has asked, and of how many; none before it begins.
+    #[must_use]
+    pub fn progress(&self) -> Option<(u32, u32)> {
+        self.probe.map(|_| (self.sent, self.addresses().min(self.limit)))
     }
 
     /// Takes in networks that have come, and lets go of those that are gone.

@@ -31,6 +31,8 @@ use lines::for_each_line;
 pub struct Known {
     /// What the user ordered.
     pub override_: Option<Override>,
+    /// The file that the order stands in.
+    pub override_place: String,
     /// Where an earlier run of this boot found the cache.
     pub previous: Option<Previous>,
     /// What the hosts file says of the name.

@@ -55,7 +55,7 @@ const CREDENTIAL: &str = "/cache-resolver.override";
 /// The same as [`FW_CFG`], which only root may read; our unit hands it on.
 const FW_CFG_CREDENTIAL: &str = "/cache-resolver.fw-cfg";
 
-/// The user's order: from the file at `path`, or else from the command line of the kernel, from
+/// The user's order and the file it stands in: from the file at `path`, or else from the command line of the kernel, from
 /// QEMU, or from the directory of our `credentials`, if `everywhere` is to be looked. What is no order is
 /// told to `complain` and passed over.
 pub fn read_override(
@@ -64,7 +64,7 @@ pub fn read_override(
     everywhere: bool,
     port: u16,
     complain: &mut dyn FnMut(&OverrideProblem),
-) -> Option<Override> {
+) -> Option<(Override, String)> {
     let credentials = credentials.unwrap_or(SYSTEM_CREDENTIALS);
     let handed_on = [credentials, FW_CFG_CREDENTIAL].concat();
     let credential = [credentials, CREDENTIAL].concat();
@@ -74,7 +74,7 @@ pub fn read_override(
         }
         match read_order(place, place == path, port) {
             Ok(None) => {}
-            Ok(order) => return order,
+            Ok(Some(order)) => return Some((order, place.to_owned())),
             Err(flaw) => complain(&OverrideProblem { place: place.to_owned(), flaw }),
         }
     }
@@ -227,20 +227,20 @@ mod tests {
         assert_eq!(read(), (None, vec![]));
         std::fs::write(path("cache-resolver.override"), "10.0.0.3\n").unwrap();
         std::fs::write(path("cache-resolver.fw-cfg"), "# nothing").unwrap();
-        assert_eq!(read().0, Some(Override::At("10.0.0.3:9999".parse().unwrap())));
+        assert_eq!(read().0.unwrap().0, Override::At("10.0.0.3:9999".parse().unwrap()));
         std::fs::write(path("cache-resolver.fw-cfg"), "10.0.0.2").unwrap();
-        assert_eq!(read().0, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
+        assert_eq!(read().0.unwrap().0, Override::At("10.0.0.2:9999".parse().unwrap()));
         std::fs::write(path("file"), "rubbish").unwrap();
         let (order, complaints) = read();
-        assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
+        assert_eq!(order.unwrap().0, Override::At("10.0.0.2:9999".parse().unwrap()));
         assert!(complaints.len() == 1 && complaints[0].contains("NoOrder"));
         for scoped in ["fe80::1%eth0", "[fe80::1%eth0]:9999", "fe80::1"] {
             std::fs::write(path("file"), scoped).unwrap();
             let (order, complaints) = read();
-            assert_eq!(order, Some(Override::At("10.0.0.2:9999".parse().unwrap())));
+            assert_eq!(order.unwrap().0, Override::At("10.0.0.2:9999".parse().unwrap()));
             assert!(complaints.len() == 1 && complaints[0].contains("NeedsZone"), "{scoped}");
         }
         std::fs::write(path("file"), "none").unwrap();
-        assert_eq!(read(), (Some(Override::None), vec![]));
+        assert_eq!(read(), (Some((Override::None, path("file"))), vec![]));
     }
 }

@@ -17,7 +17,7 @@ use crate::interface::{Channel, Input, Output};
 use crate::model::Outcome;
 use crate::search::Search;
 use crate::sys;
-use crate::tell::{Log, Problem, Timeline};
+use crate::tell::{Account, Log, Problem};
 
 /// Reads from one descriptor before the next has its own, so that a flood on one cannot starve the
 /// others.
@@ -32,10 +32,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 pub struct EventLoop<'a> {
     /// The search's clock.
     clock: Clock,
-    /// What is looked for, for the progress line.
-    host: &'a str,
+    /// How long the run may take, for the progress line.
+    budget: Duration,
     /// What happened.
-    timeline: &'a mut Timeline,
+    account: &'a mut Account,
     /// Where problems and progress are told.
     log: &'a mut Log,
     /// Ask us to stop.
@@ -88,15 +88,15 @@ impl<'a> EventLoop<'a> {
     pub fn new(
         clock: Clock,
         signals: &'a StopSignals,
-        host: &'a str,
-        timeline: &'a mut Timeline,
+        budget: Duration,
+        account: &'a mut Account,
         log: &'a mut Log,
         buffer: &'a mut [u8],
     ) -> Self {
         Self {
             clock,
-            host,
-            timeline,
+            budget,
+            account,
             log,
             signals,
             changes: None,
@@ -113,7 +113,7 @@ impl<'a> EventLoop<'a> {
         loop {
             match self.drain(search) {
                 Ok(wait_until) => {
-                    self.wait(wait_until);
+                    self.wait(wait_until, search);
                     self.take_turn(search);
                     search.handle(self.clock.now(), Input::Tick);
                 }
@@ -137,11 +137,11 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Waits until something is ready or the time has come; not at all while somebody waits for us.
-    fn wait(&mut self, until: Elapsed) {
+    fn wait(&mut self, until: Elapsed, search: &Search) {
         let now = self.clock.now();
         let mut timeout = if self.ready.is_empty() { until.since(now) } else { Duration::ZERO };
         if self.log.shows_progress() {
-            self.log.progress(now, self.host);
+            self.log.progress(self.account, search.swept(), now, self.budget);
             timeout = timeout.min(PROGRESS_INTERVAL);
         }
         let mut waiting = Vec::new();
@@ -304,7 +304,7 @@ impl<'a> EventLoop<'a> {
             }
             Output::ReadNetwork => self.read_network(search),
             Output::Note(note) => {
-                self.timeline.push(self.clock.now(), note);
+                self.account.take(self.clock.now(), &note);
                 self.log.note(note, search.paths());
             }
             Output::WaitUntil(_) | Output::Finished(_) => {}

@@ -13,7 +13,8 @@ pub use file::{
     read, remove_file, rename, status, status_of,
 };
 pub use socket::{
-    interface_index, netlink, packet_socket, receive_packet, send_arp, set_multicast_interface_v4,
+    interface_index, interface_name, netlink, packet_socket, receive_packet, send_arp,
+    set_multicast_interface_v4,
 };
 
 use std::ffi::{CStr, OsString, c_char};
@@ -112,24 +113,31 @@ pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
 
 /// Prints to standard output, as long as its reader takes something within `patience`; once `stop` is
 /// readable only what it takes at once. A closed one is the reader's choice.
-pub fn print(text: &str, stop: RawFd, patience: Duration) {
+///
+/// # Errors
+/// Whatever write(2) gives, but not that nobody reads.
+pub fn print(text: &str, stop: RawFd, patience: Duration) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as the program runs, and never closed here.
     let mut stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         let mut ready = [pollfd(libc::STDOUT_FILENO, libc::POLLOUT), pollfd(stop, libc::POLLIN)];
-        let waited = poll(&mut ready, patience);
+        poll(&mut ready, patience)?;
         let [stdout_is_ready, _] = ready.map(|descriptor| descriptor.revents != 0);
-        if waited.is_err() || !stdout_is_ready {
-            return;
+        if !stdout_is_ready {
+            return Ok(());
         }
         // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
         match stdout.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            // Closed before we began: whoever starts us so wants nothing.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => break,
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 /// Writes to standard error; with `patience` only what its reader takes in that time. False if
@@ -193,6 +201,25 @@ pub fn random_seed() -> u64 {
         }
     }
     u64::from_ne_bytes(seed)
+}
+
+/// The columns of the terminal that standard error is; as many as most have where it does not say.
+#[must_use]
+pub fn columns_of_stderr() -> usize {
+    // SAFETY: all-zero is a valid size, which the call fills in.
+    let size = unsafe {
+        let mut size = std::mem::zeroed::<libc::winsize>();
+        libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size);
+        size
+    };
+    if size.ws_col == 0 { 80 } else { size.ws_col.into() }
+}
+
+/// Whether a person sits there.
+#[must_use]
+pub fn is_terminal(descriptor: RawFd) -> bool {
+    // SAFETY: whatever the descriptor is, the call only asks.
+    unsafe { libc::isatty(descriptor) == 1 }
 }
 
 /// Whether standard error writes to the kernel's log.

@@ -175,27 +175,45 @@ pub fn set_multicast_interface_v4(socket: &Socket, interface: u32) -> io::Result
     .map(drop)
 }
 
-/// The index of the interface called `name` (netdevice(7)). Any socket serves to ask, and netlink's
-/// is one that our sandbox allows: libc's own function opens one of `AF_UNIX`.
+/// `struct ifreq`.
+#[repr(C)]
+#[derive(Default)]
+struct InterfaceRequest {
+    /// The interface's name, ended by a zero byte.
+    name: [u8; libc::IFNAMSIZ],
+    /// Its index.
+    index: c_int,
+    /// The rest of the union that the index is part of.
+    _rest: [u32; 5],
+}
+
+impl InterfaceRequest {
+    /// Asks for the half that is missing (netdevice(7)). Any socket serves to ask, and netlink's is one
+    /// that our sandbox allows: libc's own functions open one of `AF_UNIX`.
+    fn ask(&mut self, code: libc::c_ulong) -> Option<()> {
+        let socket = netlink(0).ok()?;
+        // SAFETY: the structure is as large as the kernel's, and the name in it ends.
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), code as _, &raw mut *self) }).ok()?;
+        Some(())
+    }
+}
+
+/// The index of the interface called `name`.
 #[must_use]
 pub fn interface_index(name: &str) -> Option<u32> {
-    /// `struct ifreq`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Request {
-        /// The interface's name, ended by a zero byte.
-        name: [u8; libc::IFNAMSIZ],
-        /// Its index.
-        index: c_int,
-        /// The rest of the union that the index is part of.
-        _rest: [u32; 5],
-    }
-    let mut request = Request::default();
+    let mut request = InterfaceRequest::default();
     let place = request.name.get_mut(..libc::IFNAMSIZ - 1)?.get_mut(..name.len())?;
     place.copy_from_slice(name.as_bytes());
-    let socket = netlink(0).ok()?;
-    // SAFETY: the structure is as large as the kernel's, and the name in it ends.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) })
-        .ok()?;
+    request.ask(libc::SIOCGIFINDEX as _)?;
     u32::try_from(request.index).ok()
+}
+
+/// The name of the interface with this index.
+#[must_use]
+pub fn interface_name(index: u32) -> Option<String> {
+    let index = c_int::try_from(index).ok()?;
+    let mut request = InterfaceRequest { index, ..InterfaceRequest::default() };
+    request.ask(libc::SIOCGIFNAME as _)?;
+    let name = request.name.split(|byte| *byte == 0).next()?;
+    std::str::from_utf8(name).ok().map(str::to_owned)
 }

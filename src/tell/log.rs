@@ -1,9 +1,10 @@
 //! The log on standard error: priorities for the journal, a progress line for a person.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use super::words::{Level, Problem, describe, describe_problem, level_of};
+use super::account::Account;
+use super::text::Text;
+use super::words::{Level, Problem, describe, describe_problem, progress_line};
 use crate::config::Verbosity;
 use crate::elapsed::Elapsed;
 use crate::model::Note;
@@ -32,10 +33,12 @@ impl Sink {
     pub fn of_stderr() -> Self {
         if sys::stderr_is_kernel_log() {
             Self::KernelLog
+        } else if sys::is_terminal(libc::STDERR_FILENO) {
+            // One that was started from a unit has inherited the variable, and is no journal for that.
+            let is_dumb = sys::environment(c"TERM").is_none_or(|kind| kind == "dumb");
+            if is_dumb { Self::Plain } else { Self::Terminal }
         } else if sys::environment(c"JOURNAL_STREAM").is_some() {
             Self::Journal
-        } else if std::io::stderr().is_terminal() {
-            Self::Terminal
         } else {
             Self::Plain
         }
@@ -70,29 +73,33 @@ impl Log {
         Self { sink, threshold, progress: None, is_stuck: false }
     }
 
-    /// Writes one line, whole: the kernel's log makes a record of each write.
+    /// Writes lines, each whole: the kernel's log makes a record of each write.
     pub fn write(&mut self, level: Level, message: &str) {
         if level > self.threshold {
             return;
         }
         self.clear_progress();
-        let line = match self.sink {
-            Sink::Journal => format!("<{}>{message}\n", level as u8),
-            Sink::KernelLog => format!("<{}>cache-resolver: {message}\n", level as u8),
-            Sink::Terminal | Sink::Plain => format!("cache-resolver: {message}\n"),
-        };
-        self.put(&line);
-    }
-
-    /// Tells what has happened, if anybody wants to hear it.
-    pub fn note(&mut self, note: Note, paths: &Paths) {
-        let level = level_of(&note);
-        if level <= self.threshold {
-            self.write(level, &describe(note, paths));
+        for line in message.split('\n') {
+            let mut text = Text::default();
+            if matches!(self.sink, Sink::Journal | Sink::KernelLog) {
+                text.add("<").show(&(level as u8)).add(">");
+            }
+            text.add(if self.sink == Sink::Journal { "" } else { "cache-resolver: " });
+            self.put(&text.add(line).add("\n").0);
         }
     }
 
-    /// Tells what keeps us from doing something.
+    /// Tells what has happened, if anybody wants to hear it. What that means is said when the search is
+    /// over: until then a candidate that is no cache is no reason to worry.
+    pub fn note(&mut self, note: Note, paths: &Paths) {
+        if Level::Debug <= self.threshold && note.is_worth_telling() {
+            let mut text = Text::default();
+            describe(note, paths, &mut text);
+            self.write(Level::Debug, &text.0);
+        }
+    }
+
+    /// Tells what keeps us from doing something, and below it the remedy.
     pub fn problem(&mut self, problem: &Problem) {
         let (level, text) = describe_problem(problem);
         self.write(level, &text);
@@ -110,15 +117,20 @@ impl Log {
         matches!(self.sink, Sink::Terminal | Sink::Plain) && self.threshold >= Level::Info
     }
 
-    /// Redraws the progress line when it would change.
-    pub fn progress(&mut self, now: Elapsed, host: &str) {
+    /// Redraws the progress line when it would change: who is at work, how far the sweep is (addresses
+    /// asked, and all there are), and how much of the budget is over.
+    pub fn progress(
+        &mut self,
+        account: &Account,
+        swept: Option<(u32, u32)>,
+        now: Elapsed,
+        budget: Duration,
+    ) {
         let tenths = now.as_micros() / 100_000;
         if self.progress != Some(tenths) {
-            self.put(&format!(
-                "{ERASE_LINE}looking for {host} … {}.{} s",
-                tenths / 10,
-                tenths % 10
-            ));
+            let mut line = progress_line(account, swept, now, budget);
+            line.truncate(sys::columns_of_stderr().saturating_sub(1));
+            self.put(&[ERASE_LINE, &line].concat());
             self.progress = Some(tenths);
         }
     }

@@ -1,15 +1,22 @@
 //! All that is said in English of a run, and how serious it is.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::account::{Account, Times};
+use super::cause::{Cause, Story, split};
 use super::errors::describe_error;
+use super::text::{Text, Values};
 use crate::address::Family;
 use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
-use crate::model::{Candidate, Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
+use crate::model::{Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
+use crate::search::NAMED_HEAD_START;
+use crate::wire::dns::{Denial, RecordType};
 
 /// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,67 +53,118 @@ pub enum Problem<'a> {
     NoOutputDir,
     /// A file cannot be written.
     NotWritten(&'a WriteError),
+    /// What was to be printed cannot be.
+    NotPrinted(&'a io::Error),
 }
 
-/// What is wrong with link-local IPv6: Nix up to 2.26 takes such an address with its zone, 2.34 does
-/// not, and a zone of stage 1 need not be there in stage 2.
-const LINK_LOCAL: &str =
-    "a link-local address, which Nix cannot use: give it an IPv4 or ULA address";
-
-/// A problem in words with the remedy, and how serious it is.
+/// A problem in words with the remedy on a line of its own, and how serious it is.
 pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
-    match problem {
+    let mut values = Values::NONE;
+    let words;
+    let (level, template, error) = match problem {
         Problem::NoNetlink(error) => (
             Level::Warning,
-            format!(
-                "cannot watch the network: {}; check the sandbox (AF_NETLINK)",
-                describe_error(error)
-            ),
+            "cannot watch the network: %w\n  check the sandbox (AF_NETLINK)",
+            *error,
         ),
         Problem::NoPacketSocket(error) => {
-            let loss = "answers that a firewall drops are not heard, and a sweep connects instead of asking by ARP";
-            (Level::Info, format!("needs CAP_NET_RAW ({}): {loss}", describe_error(error)))
+            let loss = "needs CAP_NET_RAW (%w): replies dropped by the firewall are not heard, and \
+                        the sweep connects instead of asking by ARP";
+            (Level::Info, loss, *error)
         }
-        Problem::NoPoll(error) => (Level::Error, format!("cannot poll: {}", describe_error(error))),
+        Problem::NoPoll(error) => (Level::Error, "cannot poll: %w", *error),
+        Problem::NotPrinted(error) => (Level::Error, "cannot print: %w", *error),
         Problem::NoMulticast(interface, error) => {
-            (Level::Debug, format!("mdns: interface {interface}: {}", describe_error(error)))
+            values.number = *interface;
+            (Level::Debug, "mdns: %i: %w", *error)
         }
         Problem::NoPing(target, error) => {
-            (Level::Debug, format!("ping: {target}: {}", describe_error(error)))
+            values.remote.set_ip(*target);
+            (Level::Debug, "ping: %a: %w", *error)
         }
         Problem::Override(OverrideProblem { place, flaw }) => {
-            let flaw = match flaw {
-                OverrideFlaw::NotAFile => "is not a regular file".to_owned(),
-                OverrideFlaw::Unreadable(error) => {
-                    format!("cannot be read: {}", describe_error(error))
+            values.file = place;
+            let template = match flaw {
+                OverrideFlaw::NotAFile => {
+                    "%f is not a regular file; ignored\n  correct or remove it"
                 }
-                OverrideFlaw::NeedsZone => ["holds ", LINK_LOCAL].concat(),
-                OverrideFlaw::NoOrder => "holds none of IP, IP:PORT, [IPv6]:PORT, none".to_owned(),
+                OverrideFlaw::Unreadable(_) => {
+                    "%f cannot be read: %w; ignored\n  correct or remove it"
+                }
+                OverrideFlaw::NeedsZone => {
+                    "%f holds a link-local address, which Nix cannot use; ignored\n  \
+                     give the cache an IPv4 or ULA address"
+                }
+                OverrideFlaw::NoOrder => {
+                    "%f holds none of IP, IP:PORT, [IPv6]:PORT, none; ignored\n  \
+                     correct or remove it"
+                }
             };
-            (Level::Error, format!("{place} {flaw}; ignored: correct or remove it"))
+            if let OverrideFlaw::Unreadable(error) = flaw {
+                words = describe_error(error);
+                values.words = &words;
+            }
+            return (Level::Error, Text::default().fill(template, &values).0.clone());
         }
-        Problem::NoOutputDir => (
-            Level::Error,
-            "nowhere to write: $XDG_RUNTIME_DIR is not set; name a place with --output-dir"
-                .to_owned(),
-        ),
+        Problem::NoOutputDir => {
+            let text = "nowhere to write: $XDG_RUNTIME_DIR is not set\n  \
+                        name a place with --output-dir";
+            return (Level::Error, text.to_owned());
+        }
         Problem::NotWritten(WriteError { path, error }) => {
-            let remedy = match error.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space there",
-                ErrorKind::WouldBlock => "another run holds the lock: end it",
-                ErrorKind::IsADirectory => "remove the directory that has the file's name",
-                ErrorKind::PermissionDenied => {
-                    "run as root, or name another place with --output-dir"
+            values.file = path;
+            let template = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "cannot write %f: %w\n  free some space there"
                 }
-                _ => "name another place with --output-dir",
+                ErrorKind::WouldBlock => {
+                    "cannot write %f: %w\n  another run holds the lock: end it"
+                }
+                ErrorKind::IsADirectory => {
+                    "cannot write %f: %w\n  remove the directory that has the file's name"
+                }
+                ErrorKind::PermissionDenied => {
+                    "cannot write %f: %w\n  run as root, or name another place with --output-dir"
+                }
+                _ => "cannot write %f: %w\n  name another place with --output-dir",
             };
-            (Level::Error, format!("cannot write {path}: {}; {remedy}", describe_error(error)))
+            (Level::Error, template, error)
+        }
+    };
+    words = describe_error(error);
+    values.words = &words;
+    let mut text = Text::default();
+    text.fill(template, &values);
+    (level, text.0)
+}
+
+/// What is being done, in ASCII: a terminal need not know more.
+pub(super) fn progress_line(
+    account: &Account,
+    swept: Option<(u32, u32)>,
+    now: Elapsed,
+    budget: Duration,
+) -> String {
+    let mut line = Text::default();
+    line.add("searching: ");
+    let start = line.0.len();
+    for origin in Origin::ALL {
+        let Times { began, ended } = account.times(origin);
+        if began.is_none() || ended.is_some() {
+            continue;
+        }
+        line.comma_after(start).add(origin.word());
+        if let (Origin::Sweep, Some((sent, addresses))) = (origin, swept) {
+            line.add(" ").show(&(u64::from(sent) * 100 / u64::from(addresses.max(1)))).add(" %");
         }
     }
+    line.add(" ... ").tenths(now.as_micros() / 100_000);
+    line.add(" of ").time(Elapsed::START + budget);
+    line.0
 }
 
 /// An outcome in one word.
-pub(super) const fn word(outcome: Outcome) -> &'static str {
+pub(super) const fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Found(_) => "found",
         Outcome::NotFound => "not-found",
@@ -115,144 +173,181 @@ pub(super) const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Milliseconds with three decimals.
-pub(super) fn milliseconds(at: Elapsed) -> String {
-    format!("{}.{:03}", at.as_micros() / 1000, at.as_micros() % 1000)
-}
-
-/// The result in one line.
+/// The result in one line, with its cause, and how serious it is.
 #[must_use]
-pub fn summarise(outcome: Outcome, ended: Elapsed) -> String {
-    let when = milliseconds(ended);
-    match outcome {
-        Outcome::Found(found) => {
-            format!("found at {} by {} in {when} ms", found.remote, found.origin.word())
+pub fn summarise(story: &Story, cause: Cause) -> (Level, String) {
+    let mut text = Text::default();
+    verdict(story, &mut text);
+    if !matches!(cause, Cause::Found(_) | Cause::Stopped) {
+        let description = cause.describe(story);
+        let (what, remedy) = split(&description);
+        text.add(". Cause: ").add(what).add(if remedy.is_empty() { "" } else { ": " }).add(remedy);
+        if cause == Cause::NoNetwork && !story.config.watch {
+            text.add(" (exit status 75)");
         }
-        Outcome::NotFound => format!("no local cache answered in {when} ms"),
-        Outcome::NoNetwork => {
-            format!("no network in time to search it ({when} ms): run again when it is up")
-        }
-        Outcome::Interrupted => format!("stopped after {when} ms"),
     }
+    (if cause.is_problem() { Level::Warning } else { Level::Notice }, text.0)
 }
 
-/// How serious an event is.
-pub(super) const fn level_of(note: &Note) -> Level {
-    match note {
-        Note::NotPrivate(_) | Note::OnlyLinkLocal(_) => Level::Warning,
-        Note::Judged(candidate, Verdict::NotACache(flaw)) if candidate.origin.is_named() => {
-            match flaw {
-                Flaw::Status(_) => Level::Warning,
-                // Where it was yesterday need not be where it is today.
-                _ if matches!(candidate.origin, Origin::Previous) => Level::Debug,
-                _ => Level::Warning,
+/// Adds what was found, and what Nix does now.
+pub(super) fn verdict(story: &Story, text: &mut Text) {
+    let upstreams = story.config.upstreams.join(" ");
+    let mut values = Values { time: story.ended_at, words: &upstreams, ..Values::NONE };
+    if story.config.additive {
+        values.words = "its own substituters";
+    }
+    let template = match story.outcome {
+        Outcome::Found(found) => {
+            (values.remote, values.origin) = (found.remote, found.origin);
+            "found at %r by %o in %t"
+        }
+        Outcome::Interrupted => "stopped after %t",
+        Outcome::NotFound => "no cache here (%t); Nix uses %w",
+        Outcome::NoNetwork => "no network (%t); Nix uses %w",
+    };
+    text.fill(template, &values);
+}
+
+/// Adds an event in words.
+pub(super) fn describe(note: Note, paths: &Paths, text: &mut Text) {
+    let mut values = Values::NONE;
+    let mut candidate = None;
+    let flaw;
+    let template = match note {
+        Note::NetworkUp(links) => {
+            values.number = u32::try_from(links).unwrap_or_default();
+            "network is up, %n interface%s"
+        }
+        Note::Started(origin) => {
+            values.origin = origin;
+            "%o: started"
+        }
+        Note::Finished(origin) => {
+            values.origin = origin;
+            "%o: finished"
+        }
+        Note::Chosen(origin) => {
+            values.origin = origin;
+            "%o: chosen"
+        }
+        Note::BudgetSpent => "timed out: the budget is spent",
+        Note::AskedLink(interface, family) => {
+            (values.number, values.words) = (interface, family_word(family));
+            "mdns: asked on %i over %w"
+        }
+        Note::AskedServer(server) => {
+            values.remote = server;
+            "dns: asked %r"
+        }
+        Note::ServerSaid(server, denial) => {
+            (values.remote, values.words) = (server, denial_word(denial));
+            "dns: %r: %w"
+        }
+        Note::Unusable(speaker, unusable) => {
+            values.remote.set_ip(speaker);
+            match unusable {
+                Unusable::NoCache => {
+                    "announced: not used: %a does not say that it is a cache (TXT nix-cache=1)"
+                }
+                Unusable::Path => {
+                    "announced: not used: %a has a path that is too long, or not plain"
+                }
+                Unusable::Nowhere => "announced: not used: %a has no host or no port (SRV)",
             }
         }
-        _ => Level::Debug,
-    }
-}
-
-/// An event in words.
-pub(super) fn describe(note: Note, paths: &Paths) -> String {
-    let about = |candidate, text: &str| about(candidate, paths, text);
-    match note {
-        Note::NetworkUp(count) => format!("network is up, {count} interface(s)"),
-        Note::Started(origin) => format!("{}: started", origin.word()),
-        Note::AskedLink(interface, family) => {
-            let version = match family {
-                Family::V4 => 4,
-                Family::V6 => 6,
-            };
-            format!("mdns: asked on interface {interface} over IPv{version}")
+        Note::AskedByName(server) => {
+            values.remote = server;
+            "%r: asked again by name"
         }
-        Note::AskedServer(server) => format!("dns: asked {server}"),
-        Note::ServerDenied(server) => format!("dns: nothing from {server}"),
-        Note::Added(candidate) => about(candidate, "is a candidate"),
-        Note::NotPrivate(candidate) => about(
-            candidate,
-            "is neither private nor on-link, not used; if it is right, say so in /etc/hosts",
-        ),
-        Note::LinkLocal(candidate) => {
-            about(candidate, "is link-local, looking for the host's other addresses")
-        }
-        Note::OnlyLinkLocal(candidate) => {
-            format!("{} answers only at {LINK_LOCAL}", place(candidate, paths))
-        }
-        Note::Judged(candidate, Verdict::Cache) => about(candidate, "is a Nix cache"),
-        Note::Judged(candidate, Verdict::NotACache(flaw)) => about(candidate, &describe_flaw(flaw)),
-        Note::Unusable(speaker, unusable) => {
-            let why = match unusable {
-                Unusable::NoCache => "does not say that it is a cache (TXT nix-cache=1)",
-                Unusable::Path => "has a path (TXT) that is too long, or not plain",
-                Unusable::Nowhere => "has no host or no port (SRV)",
-            };
-            format!("announced: what {speaker} announces {why}: not used")
-        }
-        Note::AskedByName(remote) => format!("{remote}: asked again by name"),
         Note::Sweeps { probe, addresses } => {
-            let how = match probe {
-                Probe::Arp => "by ARP",
-                Probe::Connect => "by connecting",
-            };
-            format!("sweep: asking {addresses} addresses {how}")
+            (values.number, values.words) = (addresses, probe_word(probe));
+            "sweep: asking %n addresses %w"
         }
         Note::Swept { sent, time } => {
-            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-            let rate = u64::from(sent) * 1000 / millis;
-            format!("sweep: asked {sent} addresses in {millis} ms, {rate} a second")
+            (values.number, values.time) = (sent, Elapsed::START + time);
+            "sweep: asked %n addresses in %t"
         }
-        Note::Held(candidate) => about(candidate, "waits for those that know the name"),
-        Note::Chosen(origin) => {
-            let why = if origin.is_named() {
-                "knows the cache by name and wins at once"
-            } else {
-                "wins: of those that know the name nobody leads elsewhere"
-            };
-            format!("{}: {why}", origin.word())
+        Note::Added(it) => {
+            candidate = Some(it);
+            "%o: %r%c is a candidate"
         }
-        Note::Finished(origin) => format!("{}: finished", origin.word()),
-        Note::BudgetSpent => "the budget is spent".to_owned(),
+        Note::NotPrivate(it) => {
+            candidate = Some(it);
+            "%o: %r%c is a public address, not used"
+        }
+        Note::LinkLocal(it) => {
+            candidate = Some(it);
+            "%o: %r%c is link-local; looking for the host's other addresses"
+        }
+        Note::OnlyLinkLocal(it) => {
+            candidate = Some(it);
+            "%o: %r%c has no other address"
+        }
+        Note::Held(it) => {
+            candidate = Some(it);
+            values.time = Elapsed::START + NAMED_HEAD_START;
+            "%o: %r%c on hold %t for DNS and mDNS"
+        }
+        Note::Judged(it, Verdict::Cache) => {
+            candidate = Some(it);
+            "%o: %r%c verified: a Nix cache"
+        }
+        Note::Judged(it, Verdict::NotACache(what)) => {
+            candidate = Some(it);
+            flaw = flaw_word(what);
+            values.words = &flaw;
+            "%o: %r%c %w"
+        }
+    };
+    if let Some(candidate) = candidate {
+        (values.origin, values.remote) = (candidate.origin, candidate.remote);
+        if candidate.path != PathId::CONFIGURED {
+            let path = paths.text(candidate.path);
+            values.path = if path.is_empty() { "/" } else { path };
+        }
+    }
+    text.fill(template, &values);
+}
+
+/// A version of IP.
+pub(super) const fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
 }
 
-/// What is said of a candidate.
-#[inline(never)]
-fn about(candidate: Candidate, paths: &Paths, text: &str) -> String {
-    format!("{}: {} {text}", candidate.origin.word(), place(candidate, paths))
+/// How a sweep asks.
+pub(super) const fn probe_word(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Arp => "by ARP",
+        Probe::Connect => "by connecting",
+    }
 }
 
-/// Where a candidate is: address and port, and the path if it is not the configured one.
-fn place(candidate: Candidate, paths: &Paths) -> String {
-    let path = if candidate.path == PathId::CONFIGURED {
-        ""
-    } else {
-        match paths.text(candidate.path) {
-            "" => "/",
-            path => path,
-        }
-    };
-    format!("{}{path}", candidate.remote)
+/// What a DNS server gives.
+pub(super) const fn denial_word(denial: Option<Denial>) -> &'static str {
+    match denial {
+        None => "an address",
+        Some(Denial::NoSuchName) => "no such name (NXDOMAIN)",
+        Some(Denial::NoRecord(RecordType::Aaaa)) => "no AAAA record",
+        Some(Denial::NoRecord(_)) => "no A record",
+        Some(Denial::Failed) => "refuses, or has failed",
+        Some(Denial::Unreachable) => "cannot be asked",
+    }
 }
 
-/// What is wrong with a candidate, in words with the remedy.
-fn describe_flaw(flaw: Flaw) -> String {
-    let text = match flaw {
-        Flaw::Unreachable => "cannot be reached: check the route to it",
-        Flaw::Refused => "refuses connections: is the cache running?",
-        Flaw::Broken => "broke the connection off: see the cache's log",
-        Flaw::NoConnection => "does not answer: is it switched on, and its firewall open?",
-        Flaw::NoAnswer => "accepts connections but does not answer in time: see the cache's log",
-        Flaw::Status(status) => {
-            let remedy = match status {
-                401 | 403 => "make the cache public",
-                404 => "check --path",
-                400 => "allow its address or name (attic: allowed-hosts)",
-                _ => "see the cache's log",
-            };
-            return format!("answers with HTTP status {status}: {remedy}");
-        }
-        Flaw::NotCacheInfo => "is not a Nix cache: check --port and --path",
-        Flaw::OtherStore => "is a Nix cache for another store than /nix/store",
-    };
-    text.to_owned()
+/// What a candidate did, in two or three words.
+pub(super) fn flaw_word(flaw: Flaw) -> Cow<'static, str> {
+    match flaw {
+        Flaw::Unreachable => "unreachable",
+        Flaw::Refused => "port closed",
+        Flaw::Broken => "connection closed",
+        Flaw::NoConnection => "no reply",
+        Flaw::NoAnswer => "timed out",
+        Flaw::Status(status) => return format!("HTTP {status}").into(),
+        Flaw::NotCacheInfo => "not a Nix cache",
+        Flaw::OtherStore => "another store",
+    }
+    .into()
 }

@@ -41,6 +41,8 @@ const FLAG_TRUNCATED: u16 = 0x0200;
 const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 /// Header bits of the response code. RFC 1035 §4.1.1.
 const RCODE_MASK: u16 = 0x000f;
+/// `NXDOMAIN`. RFC 1035 §4.1.1.
+const RCODE_NO_SUCH_NAME: u16 = 3;
 /// The class of the Internet. RFC 1035 §3.2.4.
 const CLASS_INTERNET: u16 = 1;
 /// Multicast only: the top bit of a record's class tells receivers to flush. RFC 6762 §10.2.
@@ -49,7 +51,7 @@ const CACHE_FLUSH: u16 = 0x8000;
 const TYPE_CNAME: u16 = 5;
 
 /// The types of record that are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum RecordType {
     /// An IPv4 address, four bytes. RFC 1035 §3.4.1.
@@ -71,10 +73,23 @@ pub enum Reply {
     Addresses(Vec<IpAddr>),
     /// A message with records of a type that holds no address.
     Records(Vec<u8>),
-    /// Nothing here: no such name, no such type, refused, or the server failed.
-    Nothing,
+    /// Nothing, and this is why.
+    Denied(Denial),
     /// The answer did not fit; ask the same server over TCP. RFC 7766 §5.
     Truncated,
+}
+
+/// Why a server gives nothing, what it says of the name first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Denial {
+    /// There is no such name: `NXDOMAIN`.
+    NoSuchName,
+    /// The name has no record of this type.
+    NoRecord(RecordType),
+    /// It refuses, has failed, or makes no sense.
+    Failed,
+    /// It could not be asked: no route, or nobody listens.
+    Unreachable,
 }
 
 /// A question for `name` with one entry for each of `types`, ready to send.
@@ -143,7 +158,7 @@ pub fn parse_reply(
     let mut at = HEADER_LENGTH;
     match header.questions {
         // Some servers refuse with a bare header: FORMERR, SERVFAIL, NOTIMP, REFUSED.
-        0 if matches!(rcode, 1 | 2 | 4 | 5) => return Ok(Reply::Nothing),
+        0 if matches!(rcode, 1 | 2 | 4 | 5) => return Ok(Reply::Denied(Denial::Failed)),
         1 => {
             let (asked, after) = read_name(packet, at)?;
             let same = asked == *name
@@ -160,11 +175,13 @@ pub fn parse_reply(
         return Ok(Reply::Truncated);
     }
     if rcode != 0 {
-        return Ok(Reply::Nothing);
+        let no_such_name = rcode == RCODE_NO_SUCH_NAME;
+        return Ok(Reply::Denied(if no_such_name { Denial::NoSuchName } else { Denial::Failed }));
     }
+    let nothing = Reply::Denied(Denial::NoRecord(kind));
     if !matches!(kind, RecordType::A | RecordType::Aaaa) {
         let has_some = header.answers != 0;
-        return Ok(if has_some { Reply::Records(packet.to_vec()) } else { Reply::Nothing });
+        return Ok(if has_some { Reply::Records(packet.to_vec()) } else { nothing });
     }
     let mut known = Vec::new();
     for _ in 0..header.answers {
@@ -174,7 +191,7 @@ pub fn parse_reply(
         }
     }
     let addresses = follow(&known, name)?;
-    Ok(if addresses.is_empty() { Reply::Nothing } else { Reply::Addresses(addresses) })
+    Ok(if addresses.is_empty() { nothing } else { Reply::Addresses(addresses) })
 }
 
 /// Reads a multicast DNS answer: every address it gives for `name`.
