@@ -75,8 +75,14 @@ impl Cause {
             }
             Outcome::NotFound => {}
         }
-        let worst = account.asked.iter().min_by_key(|asked| rank(asked));
-        let worst_rank = worst.map_or(Rank::Dull, rank);
+        let mut worst = None;
+        let mut worst_rank = Rank::Dull;
+        for asked in &account.asked {
+            let rank = rank(asked);
+            if rank < worst_rank {
+                (worst, worst_rank) = (Some(asked), rank);
+            }
+        }
         let not_a_cache = worst.and_then(|it| Some(Self::NotACache(it.candidate, it.told_flaw()?)));
         let link_local = account.link_local.map(Self::LinkLocal);
         let public = account.far.map(Self::Public);
@@ -214,6 +220,13 @@ impl Cause {
             Self::NoNetwork => "no usable network in %t: ",
         };
         text.fill(template, &values);
+        if let Self::NotACache(Candidate { origin: Origin::Override, .. }, flaw) = self
+            && flaw.is_silence()
+        {
+            let what = split(&text).0.len();
+            text.0.truncate(what);
+            text.add("|correct or remove it");
+        }
         if self == Self::NoNetwork {
             describe_links(network, &mut text);
         }
@@ -305,7 +318,6 @@ fn describe_flaw(origin: Origin, flaw: Flaw, values: &mut Values, text: &mut Tex
         Flaw::OtherStore => "is a Nix cache for another store than /nix/store|is it the right one?",
         Flaw::NoAnswer => "accepts connections, but timed out|see the cache's log",
         Flaw::Broken => "closes the connection without an answer|see the cache's log",
-        _ if is_order => "does not answer|correct or remove it",
         Flaw::Unreachable => "cannot be reached|check the route to it",
         Flaw::Refused | Flaw::NoConnection => {
             "does not answer|is it switched on, and its firewall open?"

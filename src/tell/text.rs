@@ -171,6 +171,10 @@ impl Text {
             let code = u32::from(letter);
             match letter {
                 '"' | '\\' => self.add("\\"),
+                '\n' => {
+                    self.add("\\n");
+                    continue;
+                }
                 _ if code < 0x20 => {
                     self.add(if code < 0x10 { "\\u000" } else { "\\u001" });
                     self.0.push(char::from_digit(code & 15, 16).unwrap_or('0'));

@@ -62,7 +62,7 @@ def test_weak_leads_that_are_off_link(lan, router, client):
     client.run("ip", "neigh", "add", OFF_LINK[0], "lladdr", hardware, "dev", "eth0")
     forge.start(lan.host("forger", 66), "ping", *OFF_LINK[1:], "10.77.0.99")
     count(client, "ip daddr 10.99.0.0/24")
-    result = client.resolve("--methods", "mdns,neighbours,ping", "--explain")
+    result = client.resolve("--methods", "mdns,neighbours,ping", "--explain", "--verbose")
     assert_not_found(result, 5)
     assert counted(client) == 0, result.stdout
     assert "ping: 10.77.0.99:9999 is a candidate" in result.stdout, "the forger is heard"
@@ -196,6 +196,6 @@ def test_a_forwarder_that_refuses_until_there_is_a_network(lan, cache, router):
     client.serve_dns("--no-resolv", f"--server={router.address}")
     router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
     run = Run(client, "--methods", "dns")
-    run.wait_for("dns: nothing from 127.0.0.1:53")
+    run.wait_for("dns: 127.0.0.1:53: ")
     client.plug()
     assert run.wait() == f"{cache.address}\n", run.log

@@ -82,7 +82,7 @@ def test_ipv4_behind_a_firewall_every_time(lan):
         result = client.resolve("--methods", "mdns", "--json")
         report = json.loads(result.stdout)
         assert report["address"] == cache.address, report
-        waits.append(milliseconds(report, "wins at once") - milliseconds(report, "is a candidate"))
+        waits.append(milliseconds(report, "mdns: chosen") - milliseconds(report, "is a candidate"))
     # From the first answer on; a busy machine may take longer now and then.
     assert statistics.median(waits) < 30 and max(waits) < 500, waits
 
@@ -96,7 +96,7 @@ def test_the_ipv4_address_of_a_host_that_announces_a_link_local_one(lan):
     assert client.resolve("--methods", "mdns,sweep").address == cache.address
     shutil.rmtree(client.directory / "out")
     client.run("nc", "-z", "-w1", cache.address, "1", check=False)  # they meet
-    result = client.resolve("--methods", "mdns", "--explain")
+    result = client.resolve("--methods", "mdns", "--explain", "--verbose")
     assert result.address == cache.address and result.seconds < 1, result.stdout
 
 

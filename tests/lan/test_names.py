@@ -170,12 +170,12 @@ def test_dns_that_lies(cache, router, client):
     router.serve_dns("--local=/lan/", "--host-record=waterbug.lan,203.0.113.9")
     result = client.resolve("--methods", "dns")
     assert_not_found(result, 1)
-    assert "203.0.113.9:9999 is neither private nor on-link" in result.log
+    assert "dns names 203.0.113.9, a public address: to allow it, add it to /etc/hosts" in result.log
     client.write_etc("resolv.conf", f"nameserver {cache.address}\n")
     cache.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{router.address}")
     result = client.resolve("--methods", "dns")
     assert_not_found(result, 1)
-    assert "refuses connections" in result.log
+    assert "; port 9999 is closed there: start the cache, or check --port" in result.log
 
 
 # What servers do that want their name: attic, one that redirects to it, and another virtual host.
@@ -211,7 +211,7 @@ def test_a_cache_whose_name_nix_cannot_resolve(lan, particular, router, client):
     client.run("ip", "route", "add", "default", "via", gateway.address)
     for method in ("dns", "mdns"):
         # The search goes on for a while: nobody waits for a guess.
-        result = client.resolve("--methods", f"{method},neighbours", "--explain")
+        result = client.resolve("--methods", f"{method},neighbours", "--explain", "--verbose")
         assert_not_found(result, 5)
         assert f"{method}: {particular.address}:9999 is a candidate" in result.stdout
 
@@ -293,7 +293,7 @@ def test_zones_in_the_sandbox(lan, cache):
     router.run("ip", "address", "add", "fe80::53/64", "dev", "eth0", "nodad")
     client.write_etc("resolv.conf", "nameserver fe80::53%eth0\n")
     result = client.run("/usr/bin/python3", "-c", WITHOUT_UNIX, *program_words(client),
-                        "--methods", "dns", "--explain")
+                        "--methods", "dns", "--explain", "--verbose")
     assert f"found at {cache.address}" in result.stdout, result.stdout + result.stderr
 
 

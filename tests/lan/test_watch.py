@@ -304,7 +304,7 @@ def test_what_comes_later_is_found_within_a_minute_and_a_restart_costs_nothing(l
         watcher.wait_for(cache, CHECK_INTERVAL + 10)
     wait_until(lambda: any(line.startswith(steady.address) for line in cache.requests()[asked:]),
                "not asked again", DOUBT + 5)
-    assert using.log.count("found at") == 1 and "no local cache" not in using.log
+    assert using.log.count("found at") == 1 and "no cache here" not in using.log
 
 
 def test_files_that_cannot_be_written_end_it(home, cache, client, away):
