@@ -1,11 +1,12 @@
 # What the modules make of configurations: a list of { name, good, seen }.
 #
 # `evaluate` takes a list of modules and gives the configuration: NixOS's own, or that of stub.nix.
-# `options` are those that it knows.
+# `options` are those that it knows. `readme` are the examples of README.md.
 {
   lib,
   evaluate,
   options,
+  readme,
 }:
 
 let
@@ -76,14 +77,44 @@ let
       extraArgs = [ "--explain" ];
     };
   };
-  readme = builtins.readFile ../../nix/README.md;
-  undocumented = lib.filter (name: !has "| `${name}` |" readme) (
+  nixReadme = builtins.readFile ../../nix/README.md;
+  undocumented = lib.filter (name: !has "| `${name}` |" nixReadme) (
     lib.filter (name: !lib.hasPrefix "_" name && name != "arguments") (
       lib.attrNames (
         options.services.cache-resolver // options.services.cache-announce // options.myModules.services.buildCache
       )
     )
   );
+  # What README.md's examples make of a machine; without what they import of NixOS.
+  examples = map (
+    example:
+    let
+      module = example {
+        inputs.cache-resolver.nixosModules = import ../../nix/modules.nix;
+        modulesPath = "";
+      };
+    in
+    configuration (module // { imports = lib.filter builtins.isPath module.imports; })
+  ) readme;
+  exampleCases = lib.imap1 (
+    number: example:
+    let
+      keys = lib.remove "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" (
+        example.nix.settings.trusted-public-keys
+      );
+      isHouse = number == lib.length readme;
+      seen = {
+        inherit keys;
+        start = starts example "cache-resolver";
+      };
+    in
+    case "README.md: example ${toString number}" seen (
+      lib.length keys == 1
+      && has (if isHouse then "system:" else "PUT-YOUR-KEY-HERE") (lib.head keys)
+      && has (if isHouse then "waterbug.lan" else "attic.home.arpa") seen.start
+      && failures example == [ ]
+    )
+  ) examples;
   # A host with a cache, which announces it.
   announcing =
     module:
@@ -659,8 +690,8 @@ in
       "narinfo-cache-negative-ttl=60"
     ]
   )
-  (case "nix/README.md: for houses that push and pull within the hour" readme (
-    has "services.cache-resolver.settings.narinfo-cache-negative-ttl = 60;" readme
+  (case "nix/README.md: for houses that push and pull within the hour" nixReadme (
+    has "services.cache-resolver.settings.narinfo-cache-negative-ttl = 60;" nixReadme
   ))
   (case "the program is on the PATH, where it is wanted"
     plain.environment.systemPackages
@@ -736,6 +767,7 @@ in
   ))
   (case "every option stands in nix/README.md" undocumented (undocumented == [ ]))
 ]
+++ exampleCases
 ++ announceCases
 ++ lib.optionals (options ? boot) (
   stage1Cases

@@ -2,10 +2,12 @@
 #
 #   nixpkgs   path of a nixpkgs; or
 #   lib       path of a nixpkgs `lib`
+#   readme    the examples of README.md, as modules
 {
   nixpkgs ? null,
   lib ? nixpkgs + "/lib",
   system ? "x86_64-linux",
+  readme ? [ ],
 }@arguments:
 
 let
@@ -51,7 +53,14 @@ let
   evaluateAll = if nixpkgs == null then inStub else inNixos;
   evaluate = modules: (evaluateAll modules).config;
   inherit (evaluateAll [ ]) options;
-  cases = import ./cases.nix { inherit lib evaluate options; };
+  cases = import ./cases.nix {
+    inherit
+      lib
+      evaluate
+      options
+      readme
+      ;
+  };
 in
 {
   passed = map (case: case.name) (lib.filter (case: case.good) cases);
