@@ -100,7 +100,7 @@ def test_every_option_is_one():
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(re.findall(r"`[^`]*`", prose))))
     said = (REPOSITORY / "initrd/cache-resolver.8").read_text().replace("\\-", "-")
     known = {f"--{name}" for name in re.findall(r"\bFl -([a-z-]+)|, -([a-z-]+)", said) for name in name}
-    others = {"--document-private-items", "--open", "--uninstall"}
+    others = {"--document-private-items", "--extra-experimental-features", "--open", "--uninstall"}
     assert len(options) > 5 and options - others <= known
 
 
@@ -109,6 +109,21 @@ def test_what_is_installed_is_installed_so(tmp_path):
     options = set(re.findall(r"--[a-z-]+", command))
     script = (REPOSITORY / "nix/install").read_text()
     assert "--public-key" in script and options == {"--public-key", "--host", "--port", "--path"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CONTRIBUTING.md", "nix/README.md", "initrd/README.md",
+                                  "docs/how-it-works.md"])
+def test_links_lead_somewhere(name):
+    document = REPOSITORY / name
+    for link in re.findall(r"\]\(([^)]*)\)", document.read_text()):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path) if path else document
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
 
 
 def test_nobody_elses_key_is_in_a_snippet_to_copy():
@@ -171,3 +186,9 @@ def test_nix_says_that_it_needs_the_key(lan, client, tmp_path):
         env=dict(os.environ, HOME=str(tmp_path), NIX_CONFIG=f"substituters = http://{cache.address}:9999/system"))
     said = re.search(r"\*\*Found but unused.*?\"(.*?)\"", README, re.DOTALL).group(1)
     assert result.returncode != 0 and said in result.stderr, result.stderr
+    # What the four lines ask of Nix.
+    lines = next(block for block in blocks("sh") if "path-info" in block).splitlines()
+    asked = re.sub(r"http://\S+ \S+", f"http://{cache.address}:9999/system {paths[0]}", lines[3])
+    feature = re.search(r"`(--extra-experimental-features [^`]*)`", README).group(1)
+    has = client.run("bash", "-c", asked.replace("nix ", f"nix {feature} ", 1), env=dict(os.environ, HOME=str(tmp_path)))
+    assert has.stdout.strip() == paths[0]
