@@ -119,6 +119,16 @@ def test_relative_root_from_anywhere(system):
         assert line in path.read_text() and path.stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.parametrize("document", ["README.md", "nix/README.md"])
+def test_as_the_document_says(system, document):
+    command = re.search(r"^ *sudo nix/install (--public-key .*)$", (REPOSITORY / document).read_text(), re.MULTILINE)
+    system.install(*command.group(1).split())
+    assert system.status == 0, system.said
+    options = "'--host' 'attic.home.arpa' '--port' '8080' '--path' '/main' "
+    assert system.read("etc/default/cache-resolver") == f'OPTIONS="{options}"\n'
+    assert "extra-trusted-public-keys = main:PUT-YOUR-KEY-HERE\n" in system.read("etc/cache-resolver/nix.conf")
+
+
 @pytest.mark.parametrize("options, complaint", [
     (("--root", "nowhere"), "nowhere"), (("--root",), "--root has no value"), (("--public-key",), "no value"),
     (("--prot", "1"), "unknown option --prot"), (("--host", "a", "--no-watch"), "unknown option --no-watch"),

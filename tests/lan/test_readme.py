@@ -104,13 +104,6 @@ def test_every_option_is_one():
     assert len(options) > 5 and options - others <= known
 
 
-def test_what_is_installed_is_installed_so(tmp_path):
-    command = next(line for block in blocks("sh") for line in block.splitlines() if "nix/install" in line)
-    options = set(re.findall(r"--[a-z-]+", command))
-    script = (REPOSITORY / "nix/install").read_text()
-    assert "--public-key" in script and options == {"--public-key", "--host", "--port", "--path"}
-
-
 @pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CONTRIBUTING.md", "nix/README.md", "initrd/README.md",
                                   "docs/how-it-works.md"])
 def test_links_lead_somewhere(name):
