@@ -221,7 +221,10 @@ impl Account {
         let asked = Asked { candidate, verdict };
         let known = self.asked.iter_mut().find(|known| known.candidate.is_same(&candidate));
         if let Some(known) = known {
-            known.candidate.origin = known.candidate.origin.min(candidate.origin);
+            // To who has been asked any weak method leads; the first has.
+            if candidate.origin.is_named() {
+                known.candidate.origin = known.candidate.origin.min(candidate.origin);
+            }
             known.verdict = verdict.or(known.verdict);
         } else if self.asked.len() < ASKED_MAX && !(self.is_guess(&asked) && asked.is_absent()) {
             self.asked.push(asked);

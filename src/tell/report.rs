@@ -167,9 +167,10 @@ fn push_when(times: Times, ended_at: Elapsed, text: &mut Text) {
         return;
     };
     text.time(began);
-    let ended = times.ended.unwrap_or(ended_at);
-    if began != ended {
-        text.add("-").time(ended);
+    let mut end = Text::default();
+    end.time(times.ended.unwrap_or(ended_at));
+    if !text.0.ends_with(&end.0) {
+        text.add("-").add(&end.0);
     }
 }
 
