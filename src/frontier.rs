@@ -1,6 +1,7 @@
 //! The candidates: each address and path once, the best first, none forgotten or written off early.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::address::{is_approachable, is_link_local, is_private, needs_zone};
 use crate::facts::Network;
@@ -16,6 +17,11 @@ const WEAK_CANDIDATES_MAX: usize = 1024;
 /// Candidates kept, and told of, at addresses that are too far away for the network as it is: one
 /// answer's worth.
 const FAR_CANDIDATES_MAX: usize = 16;
+/// How long a cache that a weak method led to waits for one that somebody names.
+pub const NAMED_HEAD_START: Duration = Duration::from_millis(130);
+/// The same when the named one has answered at an address that Nix cannot use: the table of neighbours
+/// has been read by then, where its other one may be.
+const SAME_HOST_TIME: Duration = Duration::from_secs(1);
 
 /// Everything that may be the cache.
 #[derive(Debug, Default)]
@@ -185,6 +191,14 @@ impl Frontier {
     /// The link-local addresses at which a cache answers.
     pub fn link_local_caches(&self) -> impl Iterator<Item = Candidate> + '_ {
         self.candidates(|known| known.state == State::Verified && needs_zone(known.address()))
+    }
+
+    /// How long a cache that a weak method led to waits. When the named one has answered at an address that
+    /// needs a zone, its other one has a little more time to be found.
+    #[must_use]
+    pub fn named_head_start(&self) -> Duration {
+        let is_named = self.link_local_caches().any(|candidate| candidate.origin.is_named());
+        if is_named { SAME_HOST_TIME } else { NAMED_HEAD_START }
     }
 
     /// Whether a candidate that could win is not judged yet.

@@ -1,7 +1,5 @@
 //! One whole search, without a socket or a clock: routing, budget, and the choice of the winner.
 
-use std::time::Duration;
-
 use crate::address::needs_zone;
 use crate::config::Config;
 use crate::discover::{Discovery, follow_same_host};
@@ -13,12 +11,6 @@ use crate::model::{Found, Methods, Note, Origin, Outcome, Verdict};
 use crate::path::Paths;
 use crate::surroundings::Surroundings;
 use crate::verify::{Judged, Verify};
-
-/// How long a cache that a weak method led to waits for one that somebody names.
-pub const NAMED_HEAD_START: Duration = Duration::from_millis(130);
-/// The same when the named one has answered at an address that Nix cannot use: the table of neighbours
-/// has been read by then, where its other one may be.
-const SAME_HOST_TIME: Duration = Duration::from_secs(1);
 
 /// A search under way. Feed it with [`handle`](Self::handle), then drain
 /// [`next_output`](Self::next_output) until that says to wait or that it is finished.
@@ -144,13 +136,10 @@ impl Search {
         self.discovery.update(self.now, network, effects);
     }
 
-    /// When the held cache may win at the latest. When the named one has answered at an address that
-    /// needs a zone, its other one has a little more time to be found.
+    /// When the held cache may win at the latest.
     fn held_until(&self) -> Option<Elapsed> {
         self.held?;
-        let mut link_local = self.frontier.link_local_caches();
-        let is_named = link_local.any(|candidate| candidate.origin.is_named());
-        Some(self.surroundings.up_since? + if is_named { SAME_HOST_TIME } else { NAMED_HEAD_START })
+        Some(self.surroundings.up_since? + self.frontier.named_head_start())
     }
 
     /// The rule of the choice: a named origin's cache wins at once, a weak one's when no named

@@ -12,10 +12,10 @@ use super::text::{Text, Values};
 use crate::address::Family;
 use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
+use crate::frontier::NAMED_HEAD_START;
 use crate::model::{Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
-use crate::search::NAMED_HEAD_START;
 use crate::wire::dns::{Denial, RecordType};
 
 /// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
