@@ -1,10 +1,11 @@
 //! Finds the Nix binary cache on the local network, verifies it, and tells Nix.
 //!
 //! ```text
-//!      main ─ cli ─▶ config             tell {words errors log report json}   output ─▶ nix.conf
-//!        │                                ▲ what happened                        ▲ Outcome
-//!        ▼                                │                                      │
-//!       run   (one run, once or watching) ┴──────────────────────────────────────┘
+//!      main ─ cli ─▶ config     tell {account cause words text errors log report json}
+//!        │                        │      output {lock} ─▶ nix.conf
+//!        │          what happened ▲        ▲ Outcome
+//!        ▼                        │        │
+//!       run   (once, or watching) ┴────────┘
 //!        │
 //!        ▼
 //!       io {event_loop conversation sockets wait}   (owns every descriptor and the only clock)
@@ -13,7 +14,7 @@
 //!       search      (pure: budget, ranking, choice)
 //!        ├─▶ surroundings   (the network over the time of the search)
 //!        ├─▶ discover: Discovery {known dns mdns announced nearby ping sweep} ─▶ frontier
-//!        │             over {resolver links random}                                  │
+//!        │             over {resolver links schedule random}                         │
 //!        └─▶ verify ◀─────────────────────────────────────────────────────────────────┘
 //!               └─ Verdict ─▶ search
 //!       all of it: interface ─▶ model

@@ -194,7 +194,7 @@ fn the_page_has_the_defaults_and_limits() {
 fn the_page_has_the_methods_and_when_they_begin() {
     assert_eq!(items(".Ss Methods", "Cm"), Origin::METHODS.map(Origin::word));
     let methods = section(".Ss Methods").replace('\n', " ");
-    let code = read("src/discover/mod.rs");
+    let code = read("src/discover/schedule.rs");
     let (_, schedule) = code.split_once("const SCHEDULE").unwrap();
     let schedule = schedule.split("];").next().unwrap();
     let times = between(schedule, "from_millis(", ')');
@@ -240,7 +240,7 @@ fn the_page_has_the_files() {
         assert!(page.contains(value), "{name}: {value} is not in the page");
     }
     // Those in the directory of the files.
-    let output = read("src/output.rs");
+    let output = read("src/output/mod.rs");
     for name in between(&output, "directory, \"/", '"') {
         let name = if name.is_empty() { "waterbug-ip" } else { name };
         assert!(page.contains(&format!("/run/cache-resolver/{name}")), "{name}");
@@ -290,8 +290,10 @@ fn what_contributors_are_told_of_is_there() {
         }
     }
     assert!(count > 20, "{count} paths: all are seen");
-    for name in ["SCHEDULE", "Discovery"] {
-        assert!(text.contains(name) && read("src/discover/mod.rs").contains(name), "{name}");
+    for (name, file) in
+        [("Discovery", "src/discover/mod.rs"), ("SCHEDULE", "src/discover/schedule.rs")]
+    {
+        assert!(text.contains(name) && read(file).contains(name), "{name}");
     }
 }
 

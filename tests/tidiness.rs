@@ -35,7 +35,7 @@ const FLOORS: [&[&str]; 12] = [
 ];
 
 /// What several methods of discovery stand on.
-const SHARED: [&str; 3] = ["links", "random", "resolver"];
+const SHARED: [&str; 4] = ["links", "random", "resolver", "schedule"];
 
 /// What the rule forbids and is right all the same: who, whom, and why.
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];

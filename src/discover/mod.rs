@@ -4,8 +4,8 @@
 //! appends what it wants done to [`Effects`], and says when it wants to be called again
 //! (`next_at`) and whether it is finished (`is_finished`). Methods do not know of each other, and
 //! [`Discovery`] alone knows them by name: a new one is its file, its field here, and its [`Origin`].
-//! What several of them share is no method: [`links`], where multicast DNS is spoken, and
-//! [`resolver`], which asks DNS servers.
+//! What several of them share is no method: [`links`], where multicast DNS is spoken, [`resolver`],
+//! which asks DNS servers, and [`schedule`], which has the weak ones wait.
 
 pub mod announced;
 pub mod dns;
@@ -16,13 +16,13 @@ pub mod nearby;
 pub mod ping;
 mod random;
 mod resolver;
+mod schedule;
 pub mod sweep;
 
 pub use nearby::follow_same_host;
 pub use random::Random;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::config::Config;
 use crate::elapsed::{Elapsed, earliest};
@@ -37,16 +37,8 @@ use mdns::Mdns;
 use nearby::{Neighbours, follow_gateways, follow_neighbours};
 use ping::Ping;
 use resolver::{Resolver, Subject};
+use schedule::{SCHEDULE, Schedule};
 use sweep::{Sweep, ask_arp};
-
-/// The weak methods and when each may start, counted from when the network is up: sooner if all
-/// before it are finished. Each costs others more than the one before it.
-const SCHEDULE: [(Origin, Duration); 4] = [
-    (Origin::Gateway, Duration::from_millis(50)),
-    (Origin::Neighbours, Duration::from_millis(100)),
-    (Origin::Ping, Duration::from_millis(250)),
-    (Origin::Sweep, Duration::from_millis(500)),
-];
 
 /// All methods of one search.
 #[derive(Debug)]
@@ -71,8 +63,8 @@ pub struct Discovery {
     ping: Ping,
     /// The sweep.
     sweep: Sweep,
-    /// The weak methods that have begun.
-    started: Methods,
+    /// When the weak methods begin.
+    schedule: Schedule,
     /// The methods that have been reported as finished.
     reported: Methods,
     /// Whether there is a packet socket, once that is known.
@@ -110,7 +102,7 @@ impl Discovery {
             resolver: Resolver::new(random),
             neighbours: Neighbours::default(),
             sweep: Sweep::new(config),
-            started: Methods::NONE,
+            schedule: Schedule::new(methods),
             reported: Methods::NONE,
             packet_socket: None,
         };
@@ -194,7 +186,7 @@ impl Discovery {
         }
         self.links.ask(now, network, effects);
         for (origin, _) in SCHEDULE {
-            if self.started.contains(origin) {
+            if self.schedule.has_started(origin) {
                 self.update_weak(now, origin, network, effects);
             }
         }
@@ -255,7 +247,7 @@ impl Discovery {
         for (origin, after) in SCHEDULE {
             let is_near = origin == Origin::Gateway && network.is_qemu_user();
             let is_due = all_finished || is_near || up_since + after <= now;
-            if is_due && self.is_yet_to_start(origin) {
+            if is_due && self.schedule.is_yet_to_start(origin) {
                 self.start(now, origin, network, effects);
             }
             all_finished &= self.is_finished_with(origin, now);
@@ -272,7 +264,7 @@ impl Discovery {
                 return;
             }
         }
-        self.started = self.started.with(origin);
+        self.schedule.start(origin);
         effects.note(Note::Started(origin));
         match origin {
             Origin::Neighbours => self.neighbours.start(now),
@@ -284,11 +276,6 @@ impl Discovery {
             _ => {}
         }
         self.update_weak(now, origin, network, effects);
-    }
-
-    /// Whether a weak method is to be used and has not begun.
-    const fn is_yet_to_start(&self, origin: Origin) -> bool {
-        self.methods.contains(origin) && !self.started.contains(origin)
     }
 
     /// Tells, once for each method, that it is finished.
@@ -311,7 +298,7 @@ impl Discovery {
                 Origin::Announced => {
                     self.links.is_finished(now) && self.resolver.is_finished(now, Origin::Announced)
                 }
-                Origin::Gateway => self.started.contains(origin),
+                Origin::Gateway => self.schedule.has_started(origin),
                 Origin::Neighbours => self.neighbours.is_finished(),
                 Origin::Ping => self.ping.is_finished(now),
                 Origin::Sweep => self.sweep.is_finished(now),
@@ -363,10 +350,6 @@ impl Discovery {
     /// When `advance` is next of use; `up_since` as there.
     #[must_use]
     pub fn next_at(&self, now: Elapsed, up_since: Option<Elapsed>) -> Option<Elapsed> {
-        // A start may wait for something else, and then its time passes.
-        let starts = SCHEDULE.into_iter().filter(|(origin, _)| self.is_yet_to_start(*origin));
-        let start_at =
-            starts.filter_map(|(_, after)| Some(up_since? + after)).filter(|at| now < *at).min();
         [
             self.resolver.next_at(now),
             self.links.next_at(now),
@@ -375,7 +358,7 @@ impl Discovery {
             self.sweep.next_at(now),
         ]
         .into_iter()
-        .fold(start_at, earliest)
+        .fold(self.schedule.next_at(now, up_since), earliest)
     }
 
     /// How many addresses the sweep has asked, and of how many; none before it begins.
