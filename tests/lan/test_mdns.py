@@ -11,8 +11,8 @@ from debian import within
 from lan import wait_until
 from test_names import assert_not_found
 
-LINK_LOCAL = "a link-local address, which Nix cannot use: give it an IPv4 or ULA address"
-LINK_LOCAL_ONLY = f"answers only at {LINK_LOCAL}"
+LINK_LOCAL = "a link-local address, which Nix cannot use"
+LINK_LOCAL_ONLY = f"answers only at {LINK_LOCAL}: give it an IPv4 or ULA address"
 
 
 def announce_by_resolved(host, name="waterbug"):
@@ -116,4 +116,5 @@ def test_an_order_with_a_zone(cache, client):
     order.write_text("[fe80::1%eth0]:9999\n")
     result = client.resolve("--override", order, "--methods", "mdns")
     assert result.address == cache.address
-    assert LINK_LOCAL in result.log, result.log
+    refusal = f"{order} holds {LINK_LOCAL}; ignored\ncache-resolver:   give the cache an IPv4 or ULA address\n"
+    assert refusal in result.log, result.log

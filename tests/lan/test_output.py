@@ -99,7 +99,7 @@ def test_another_user_s_locks_stop_nobody(cache, client):
     client.resolve()
     # What a run that was killed leaves.
     (client.directory / "out/.lock").touch(0o600)
-    assert hold_all(client, client.directory / "out") == 3, "the directory and both files"
+    assert hold_all(client, client.directory / "out") == 4, "the directory and its three files"
     client.write_etc("hosts", "127.0.0.1 localhost\n")
     result = client.resolve("--methods", "hosts", "--budget", "1")
     assert "no cache here" in result.log and result.address is None
@@ -113,7 +113,7 @@ def test_a_lock_that_root_has_left_stops_nobody(client):
     (shared / ".lock").touch(0o600)
     result = client.resolve("--methods", "hosts", "--budget", "0.5", "--output-dir", str(shared), user=NOBODY)
     assert result.status == 0 and result.seconds < 1, result.log
-    assert sorted(file.name for file in shared.iterdir()) == ["nix.conf"]
+    assert sorted(file.name for file in shared.iterdir()) == ["explain", "nix.conf"]
 
 
 def test_root_and_the_user_of_the_unit_take_turns(client):
@@ -137,12 +137,13 @@ def test_another_user_s_files_stop_nobody(cache, client, user):
     shared = client.directory / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    victim = client.directory / "victim"
-    victim.write_text("precious")
-    victim.chmod(0o666)
     (shared / ".lock").write_text("")
     (shared / "waterbug-ip.new").mkdir()
-    (shared / "nix.conf.new").symlink_to(victim)
+    victims = [client.directory / "victim1", client.directory / "victim2"]
+    for victim, name in zip(victims, ("nix.conf.new", "explain.new")):
+        victim.write_text("precious")
+        victim.chmod(0o666)
+        (shared / name).symlink_to(victim)
     for path in shared.iterdir():
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     (shared / ".lock").chmod(0o666)
@@ -150,9 +151,10 @@ def test_another_user_s_files_stop_nobody(cache, client, user):
     result = client.resolve("--budget", "2", "--output-dir", str(shared), user=user)
     assert (shared / "waterbug-ip").read_text() == cache.address + "\n", result.log
     assert f"http://{cache.address}:9999" in (shared / "nix.conf").read_text()
-    assert victim.read_text() == "precious"
-    left = {path.name for path in shared.iterdir()} - {"nix.conf", "waterbug-ip"}
-    assert left == ({".lock", "waterbug-ip.new", "nix.conf.new"} if user else {"waterbug-ip.new"})
+    assert [victim.read_text() for victim in victims] == ["precious", "precious"]
+    left = {path.name for path in shared.iterdir()} - {"nix.conf", "waterbug-ip", "explain"}
+    theirs = {".lock", "waterbug-ip.new", "nix.conf.new", "explain.new"}
+    assert left == (theirs if user else {"waterbug-ip.new"})
 
 
 def test_another_user_s_file_is_not_taken_for_ours(client):
