@@ -59,7 +59,7 @@ in
       description = "absolute path of at most 64 letters, digits, and -._~ between slashes, without . and ..";
     };
 
-  # Whether Nix takes it for a substituter, as `check_store` in src/cli.rs has it. What it does not know Nix
+  # Whether Nix takes it for a substituter, as `check_store` in src/cli/value.rs has it. What it does not know Nix
   # passes over, and builds from source.
   isSubstituter =
     url:

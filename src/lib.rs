@@ -1,11 +1,11 @@
 //! Finds the Nix binary cache on the local network, verifies it, and tells Nix.
 //!
 //! ```text
-//!      main ─ cli ─▶ config     tell {account cause words text errors log report json}
-//!        │                        │      output {lock} ─▶ nix.conf
-//!        │          what happened ▲        ▲ Outcome
-//!        ▼                        │        │
-//!       run   (once, or watching) ┴────────┘
+//!      main ─ cli {value} ─▶ config     tell {account cause words text errors log report json}
+//!        │                                │      output {lock} ─▶ nix.conf
+//!        │                  what happened ▲        ▲ Outcome
+//!        ▼                                │        │
+//!       run   (one run, once or watching) ┴────────┘
 //!        │
 //!        ▼
 //!       io {event_loop conversation sockets wait}   (owns every descriptor and the only clock)
@@ -19,7 +19,7 @@
 //!               └─ Verdict ─▶ search
 //!       all of it: interface ─▶ model
 //!                  ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
-//!                  ─▶ wire {dns name service http cache_info arp icmp ip netlink}
+//!                  ─▶ wire {dns message name service http cache_info arp icmp ip netlink}
 //!                  ─▶ address, path, elapsed, sys {allocator file socket}
 //! ```
 //!

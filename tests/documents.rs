@@ -146,11 +146,11 @@ fn the_help_has_the_options_of_the_program() {
         assert!(!refused.contains("unknown") && !refused.contains("takes no"), "{refused}");
     }
     // And no others.
-    let code = read("src/cli.rs");
+    let code = read("src/cli/mod.rs");
     let (_, arms) = code.split_once("fn take_flag(").unwrap();
     let (arms, _) = arms.split_once("_ => return").unwrap();
     let flags = arms.split('"').skip(1).step_by(2).filter_map(|name| name.strip_prefix("--"));
-    let valued = constant("src/cli.rs", "VALUED");
+    let valued = constant("src/cli/mod.rs", "VALUED");
     let valued = valued.split(['"', ' ', '\n', '\\']).filter(|name| !name.is_empty());
     let known: BTreeSet<_> = flags.chain(valued).collect();
     let options = options_of_help().join(" ");
@@ -181,12 +181,12 @@ fn the_page_has_the_defaults_and_limits() {
     for (option, name) in
         [("-upstream", "UPSTREAMS"), ("-setting", "SETTINGS"), ("-sweep ", "SWEEP")]
     {
-        let most = constant("src/cli.rs", &format!("{name}_MAX"));
+        let most = constant("src/cli/value.rs", &format!("{name}_MAX"));
         says(option, &format!("May be given up to {most} times."));
     }
     says(
         "-sweep-rate",
-        &format!("1 to {}.", constant("src/cli.rs", "SWEEP_RATE_MAX").replace('_', "")),
+        &format!("1 to {}.", constant("src/cli/value.rs", "SWEEP_RATE_MAX").replace('_', "")),
     );
 }
 

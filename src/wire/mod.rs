@@ -10,6 +10,7 @@ pub mod dns;
 pub mod http;
 pub mod icmp;
 pub mod ip;
+mod message;
 mod name;
 pub mod netlink;
 pub mod service;

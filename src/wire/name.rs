@@ -1,6 +1,6 @@
 //! Domain names in messages: labels, and pointers to labels before them. RFC 1035 §3.1, §4.1.4.
 
-use super::dns::HEADER_LENGTH;
+use super::message::HEADER_LENGTH;
 use super::{Malformed, array, be16, slice};
 
 /// Bytes of a name in wire form, the final zero included. RFC 1035 §3.1.

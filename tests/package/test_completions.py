@@ -12,7 +12,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # Where each shell looks below a directory of $XDG_DATA_DIRS, or zsh below one of its own.
 PLACES = {"bash": "bash-completion/completions/cache-resolver", "zsh": "zsh/site-functions/_cache-resolver",
           "fish": "fish/vendor_completions.d/cache-resolver.fish"}
-HELP = re.search(r'HELP: &str = "\\\n(.*?)"', (REPOSITORY / "src/cli.rs").read_text(), re.DOTALL).group(1)
+HELP = re.search(r'HELP: &str = "\\\n(.*?)"', (REPOSITORY / "src/cli/mod.rs").read_text(), re.DOTALL).group(1)
 NAMES = re.findall(r"(?:^  |, )(--[a-z-]+)", HELP, re.MULTILINE)
 VALUED = re.findall(r"^  (--[a-z-]+) [A-Z]", HELP, re.MULTILINE)
 
