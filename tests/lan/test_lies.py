@@ -140,7 +140,7 @@ def test_a_weak_failure_is_not_the_last_word(lan, client, weakness):
         cache.run("nft", "-f", "-", input="table ip f { chain input { "
                   "type filter hook input priority 0; tcp dport 9999 drop\n}\n}\n")
     run = Run(client, "--methods", "dns,gateway")
-    failure = {"closed": "refuses", "dropped": "does not answer"}[weakness]
+    failure = {"closed": "port closed", "dropped": "no reply"}[weakness]
     run.wait_for(f"gateway: {cache.address}:9999 {failure}")
     if weakness == "dropped":
         cache.run("nft", "delete", "table", "ip", "f")
@@ -164,7 +164,7 @@ def test_out_of_reach_until_the_network_changes(lan, router, client, route):
     forge.start(silent, "dns", never, cache.address)  # so that the search goes on
     client.write_etc("resolv.conf", f"nameserver {router.address}\nnameserver {silent.address}\n")
     run = Run(client, "--methods", "dns")
-    failure = {"default": "does not answer", "none": "cannot be reached"}[route]
+    failure = {"default": "no reply", "none": "unreachable"}[route]
     run.wait_for(f"dns: 10.78.0.141:9999 {failure}")
     client.run("ip", "address", "add", "10.78.0.50/24", "dev", "eth0")
     assert run.wait() == "10.78.0.141\n", run.log
