@@ -181,7 +181,7 @@ def test_among_web_servers(lan, client):
              service_file("_nix-cache._tcp", "%h", PORT, "path=/other"))
     for number in range(2):
         result = client.resolve("--browse", "--methods", "announced", "--output-dir", str(client.directory / f"out{number}"))
-        assert re.search(r"found at 10.77.0.141:8080 by announced in \d\d?\.", result.log), result.log
+        assert re.search(r"found at 10.77.0.141:8080 by announced in \d\d?(\.\d)? ms\n", result.log), result.log
 
 
 @pytest.mark.parametrize("named_by", ["mdns", "dns"])

@@ -56,7 +56,8 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
     # The plan's own commands.
     assert "active (exited)" in machine.run("systemctl status cache-resolver.service")
     listing = machine.run("ls -la /run/cache-resolver/")
-    assert re.search(r"-rw-r--r-- .* nix\.conf", listing) and "waterbug-ip" in listing
+    for name in (r"nix\.conf", "waterbug-ip", "explain"):
+        assert re.search(rf"-rw-r--r-- .* {name}$", listing, re.MULTILINE), listing
     assert "10.77.0.141:9999" in machine.run("cat /run/cache-resolver/nix.conf | grep waterbug")
     assert machine.run("cat /run/cache-resolver/waterbug-ip") == "10.77.0.141\n"
     assert substituters(machine) == f"{CACHE}?priority=30 https://cache.nixos.org"
@@ -74,12 +75,13 @@ def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
     machine.configure(public, UPSTREAM)
     assert machine.fetch(paths[0]) == CACHE
 
-    # Again and again: nothing is rewritten, nobody restarted.
+    # Again and again: nothing that Nix reads is rewritten, nobody restarted.
     daemon = machine.run("systemctl show -P MainPID nix-daemon.service")
-    stamp = machine.run("stat -c '%i %y' /run/cache-resolver/*")
+    stat = "cd /run/cache-resolver && stat -c '%i %y' nix.conf waterbug-ip"
+    stamp = machine.run(stat)
     for _ in range(2):
         machine.run("systemctl restart cache-resolver.service")
-    assert machine.run("stat -c '%i %y' /run/cache-resolver/*") == stamp
+    assert machine.run(stat) == stamp
     assert machine.run("systemctl show -P MainPID nix-daemon.service") == daemon
 
     # Whoever knocks at the daemon's socket starts both, in this order.

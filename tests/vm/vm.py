@@ -255,8 +255,8 @@ class Report:
         assert report, console[-3000:]
         self.text = report[1]
         self.status = int(re.search(r"^status (\d+)", self.text, re.MULTILINE)[1])
-        took = re.search(r"(?:in|\() ?([\d.]+) ms", self.text)
-        self.milliseconds = took and float(took[1])
+        took = re.search(r"cache-resolver: (?:found .*? in|no .*?|stopped after) \(?([\d.]+) (m?s)\b", self.text)
+        self.milliseconds = took and float(took[1]) * {"ms": 1, "s": 1000}[took[2]]
         uptimes = re.search(r"^hook from ([\d.]*) to ([\d.]*)$", self.text, re.MULTILINE)
         self.hook_milliseconds = uptimes[1] and 1000 * (float(uptimes[2]) - float(uptimes[1]))
 
