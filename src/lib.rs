@@ -1,7 +1,7 @@
 //! Finds the Nix binary cache on the local network, verifies it, and tells Nix.
 //!
 //! ```text
-//!      main ─ cli {value} ─▶ config     tell {account cause words text errors log report json}
+//!      main ─ cli {value} ─▶ config     tell {account cause words template errors log report json}
 //!        │                                │      output {lock} ─▶ nix.conf
 //!        │                  what happened ▲        ▲ Outcome
 //!        ▼                                │        │
@@ -20,7 +20,7 @@
 //!       all of it: interface ─▶ model
 //!                  ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
 //!                  ─▶ wire {dns message name service http cache_info arp icmp ip netlink}
-//!                  ─▶ address, path, elapsed, sys {allocator file socket}
+//!                  ─▶ address, path, elapsed, text, sys {allocator file socket}
 //! ```
 //!
 //! Data moves one way: facts → candidates → verdicts → outcome. Everything below [`io`] is sans-IO:
@@ -32,7 +32,7 @@
 //! candidates, [`discover`], who keeps them, [`frontier`], and who judges them, [`verify`]; what the
 //! host knows, [`facts`], and what is said on the network, [`wire`]; then how a search meets the
 //! world, [`io`] and [`watch`]; and how a run goes, [`cli`], [`config`], [`run`], [`output`],
-//! [`tell`]. At the bottom lie [`address`], [`path`], [`elapsed`] and [`sys`].
+//! [`tell`]. At the bottom lie [`address`], [`path`], [`elapsed`], [`text`] and [`sys`].
 
 pub mod address;
 pub mod cli;
@@ -51,6 +51,7 @@ pub mod search;
 pub mod surroundings;
 pub mod sys;
 pub mod tell;
+pub mod text;
 pub mod verify;
 pub mod watch;
 pub mod wire;

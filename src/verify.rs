@@ -1,12 +1,13 @@
 //! Verification: connect, ask for `nix-cache-info`, judge the answer. Several at a time, each with one
 //! absolute deadline, so that a peer that drips a byte a second gains nothing by it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::elapsed::Elapsed;
 use crate::interface::{Channel, Effects, Failure, Output};
 use crate::model::{Candidate, Flaw, Origin, Verdict};
+use crate::text::Text;
 use crate::wire::cache_info::{self, CacheInfo};
 use crate::wire::http::{RESPONSE_MAX, compose_get, parse_response};
 
@@ -127,16 +128,18 @@ impl Verify {
     fn open(&mut self, attempt: &mut Attempt, effects: &mut Effects) {
         let remote = attempt.candidate.remote;
         let target = [effects.paths.text(attempt.candidate.path), "/nix-cache-info"].concat();
-        let host = if attempt.by_name {
-            format!("{}:{}", self.host, remote.port())
+        // A zone means nothing to the peer (RFC 6874 §4).
+        let mut host = Text::default();
+        if attempt.by_name {
+            host.add(&self.host).add(":").decimal(remote.port().into());
         } else {
-            host_header(remote)
-        };
+            host.authority(remote.ip(), remote.port());
+        }
         attempt.channels.push(self.next_channel);
         effects.output(Output::OpenStream {
             channel: Channel::Verify(self.next_channel),
             remote,
-            request: compose_get(&target, &host),
+            request: compose_get(&target, &host.0),
         });
         self.next_channel += 1;
     }
@@ -282,16 +285,10 @@ fn judge(received: &[u8], closed: bool) -> Option<Verdict> {
     })
 }
 
-/// The Host header for an address; a zone means nothing to the peer (RFC 6874 §4).
-fn host_header(remote: SocketAddr) -> String {
-    match remote.ip() {
-        IpAddr::V4(v4) => format!("{v4}:{}", remote.port()),
-        IpAddr::V6(v6) => format!("[{v6}]:{}", remote.port()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::path::Paths;
 

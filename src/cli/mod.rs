@@ -203,8 +203,8 @@ fn take_argument(
         }
         Some(name) if is_one_of(VALUED, name) => {
             let value = value.map(OsString::from).or_else(|| others.next());
-            let value = value.ok_or_else(|| format!("--{name}: no value"))?;
-            let value = value.into_string().map_err(|_| format!("--{name}: not UTF-8"))?;
+            let value = value.ok_or_else(|| ["--", name, ": no value"].concat())?;
+            let value = value.into_string().map_err(|_| ["--", name, ": not UTF-8"].concat())?;
             said.how |= matches!(name, "methods" | "sweep");
             return set_value(config, name, value);
         }
@@ -216,7 +216,7 @@ fn take_argument(
             }
         }
     }
-    if value.is_some() { Err(format!("{name} takes no value")) } else { Ok(()) }
+    if value.is_some() { Err([name, " takes no value"].concat()) } else { Ok(()) }
 }
 
 /// Takes an option without a value, its letter or its name, each behind its dashes.

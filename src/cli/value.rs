@@ -27,7 +27,7 @@ const BUDGET_RANGE: std::ops::RangeInclusive<u64> = 100..=60_000;
 /// What is wrong with the value of an option.
 #[inline(never)]
 fn refuse_value(option: &str, value: &str, what: &str) -> Result<(), String> {
-    Err(format!("--{option} '{value}': {what}"))
+    Err(["--", option, " '", value, "': ", what].concat())
 }
 
 /// Takes the value of an option.
@@ -37,10 +37,8 @@ pub(super) fn set_value(config: &mut Config, option: &str, value: String) -> Res
         "host" => match Host::parse(&value) {
             Some(host) => config.host = host,
             None if value.parse::<IpAddr>().is_ok() => {
-                return refuse(&format!(
-                    "an address, which has a file of its own:\n  echo {value} >{}",
-                    override_file(&config.host)
-                ));
+                let text = "an address, which has a file of its own:\n  echo ";
+                return refuse(&[text, &value, " >", &override_file(&config.host)].concat());
             }
             None => return refuse("not a host name"),
         },
@@ -179,7 +177,8 @@ fn parse_methods(value: &str) -> Result<Methods, String> {
             _ => {
                 let words = Origin::METHODS.map(Origin::word).join(",");
                 let hint = did_you_mean(word, &words);
-                return Err(format!("--methods '{word}': not one of {words}{hint}"));
+                let parts = ["--methods '", word, "': not one of ", &words, &hint];
+                return Err(parts.concat());
             }
         };
     }

@@ -6,13 +6,13 @@ pub use lock::Lock;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Config, SETTINGS};
 use crate::model::{Found, Outcome};
 use crate::path::Paths;
 use crate::sys;
+use crate::text::Text;
 use lock::{is_trusted, lock};
 
 /// Who may read the files: everybody's Nix.
@@ -41,46 +41,53 @@ pub fn render(config: &Config, outcome: Outcome, paths: &Paths) -> Files {
         return Files { nix_conf: render_fallback(config), address: None };
     };
     let address = found.remote.ip();
-    let in_url = match address {
-        IpAddr::V4(v4) => format!("{v4}"),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    };
-    let url = url_of(config, found, &in_url, paths.text(found.path));
-    let mut nix_conf = format!(
-        "# Written by cache-resolver. {} answered at {in_url}:{}.\n",
-        config.host.short_name(),
-        found.remote.port()
-    );
-    if config.additive {
-        push_line(&mut nix_conf, "extra-substituters", &url);
-    } else {
-        push_line(
-            &mut nix_conf,
-            "substituters",
-            &[&url, " ", &config.upstreams.join(" ")].concat(),
-        );
+    let mut nix_conf = Text::default();
+    nix_conf.add("# Written by cache-resolver. ").add(config.host.short_name());
+    nix_conf.add(" answered at ").authority(address, found.remote.port());
+    nix_conf.add(if config.additive { ".\nextra-substituters = " } else { ".\nsubstituters = " });
+    push_url(&mut nix_conf, config, found, paths.text(found.path));
+    if !config.additive {
+        push_upstreams(&mut nix_conf, config);
     }
+    nix_conf.add("\n");
     for (key, value) in settings(config) {
-        push_line(&mut nix_conf, key, value);
+        nix_conf.add(key).add(" = ").add(value).add("\n");
     }
-    Files { nix_conf, address: Some(format!("{address}\n")) }
+    let mut line = Text::default();
+    line.ip(address).add("\n");
+    Files { nix_conf: nix_conf.0, address: Some(line.0) }
 }
 
-/// The substituter's URL. The priority stands in it because Nix sorts by priority, not by place:
+/// Adds the substituter's URL. The priority stands in it because Nix sorts by priority, not by place:
 /// attic announces 41, cache.nixos.org 40, and so the LAN would be asked last.
-fn url_of(config: &Config, found: Found, address: &str, path: &str) -> String {
-    let host = if found.by_name { &config.host.text } else { address };
-    let port = found.remote.port();
-    format!("http://{host}:{port}{path}?priority={}", config.priority)
+fn push_url(text: &mut Text, config: &Config, found: Found, path: &str) {
+    text.add("http://");
+    if found.by_name {
+        text.add(&config.host.text);
+    } else {
+        text.url_host(found.remote.ip());
+    }
+    text.add(":").decimal(found.remote.port().into());
+    text.add(path).add("?priority=").decimal(config.priority.into());
 }
 
 /// nix.conf for when there is no cache.
 fn render_fallback(config: &Config) -> String {
-    let mut nix_conf = "# Written by cache-resolver. No local cache answered.\n".to_owned();
+    let mut nix_conf = Text::default();
+    nix_conf.add("# Written by cache-resolver. No local cache answered.\n");
     if !config.additive {
-        push_line(&mut nix_conf, "substituters", &config.upstreams.join(" "));
+        nix_conf.add("substituters =");
+        push_upstreams(&mut nix_conf, config);
+        nix_conf.add("\n");
     }
-    nix_conf
+    nix_conf.0
+}
+
+/// Adds what Nix uses besides.
+fn push_upstreams(text: &mut Text, config: &Config) {
+    for upstream in &config.upstreams {
+        text.add(" ").add(upstream);
+    }
 }
 
 /// Our settings, replaced, dropped and completed by the user's.
@@ -94,13 +101,6 @@ fn settings(config: &Config) -> Vec<(&str, &str)> {
     }
     settings.retain(|(_, value)| !value.is_empty());
     settings
-}
-
-/// Adds one line.
-fn push_line(text: &mut String, key: &str, value: &str) {
-    for part in [key, " = ", value, "\n"] {
-        text.push_str(part);
-    }
 }
 
 /// Where nix.conf is in `directory`.
@@ -319,8 +319,9 @@ fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
             result => return result.map(|file| (temporary, file)),
         }
     }
-    let temporary = format!("{path}.{}", sys::random_seed());
-    sys::create(&temporary, FILE_MODE).map(|file| (temporary, file))
+    let mut temporary = Text::default();
+    temporary.add(path).add(".").decimal(sys::random_seed());
+    sys::create(&temporary.0, FILE_MODE).map(|file| (temporary.0, file))
 }
 
 /// Why a file could not be written.

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 
 use super::account::{Account, Asked, Said};
-use super::text::{Text, Values};
+use super::template::Values;
 use crate::config::Config;
 use crate::elapsed::Elapsed;
 use crate::facts::Network;
 use crate::model::{Candidate, Flaw, Origin, Outcome};
+use crate::text::Text;
 
 /// Interfaces named that are of no use; who has more knows.
 const USELESS_MAX: usize = 4;

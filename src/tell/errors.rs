@@ -3,15 +3,16 @@
 //! The C library has words for all of its 130 errors, and std for each kind of them: 4 KB, most of
 //! which nobody here ever meets.
 
-use std::borrow::Cow;
 use std::io;
 
-/// An error in words: those that files, sockets and the polling of both can give (errno(3)), and the
+use crate::text::Text;
+
+/// Adds an error in words: those that files, sockets and the polling of both can give (errno(3)), and the
 /// number of any other.
-pub(super) fn describe_error(error: &io::Error) -> Cow<'static, str> {
+pub(super) fn describe_error(error: &io::Error, text: &mut Text) {
     // What has no number we have made ourselves: the lock of another run.
     let number = error.raw_os_error().unwrap_or(libc::EAGAIN);
-    let text = match number {
+    let words = match number {
         libc::EACCES => "permission denied",
         libc::EADDRINUSE => "address in use",
         libc::EADDRNOTAVAIL => "address not available",
@@ -47,7 +48,10 @@ pub(super) fn describe_error(error: &io::Error) -> Cow<'static, str> {
         libc::ESTALE => "the file is gone from its server",
         libc::ETIMEDOUT => "timed out",
         libc::EXDEV => "on another file system",
-        _ => return format!("error {number}").into(),
+        _ => {
+            text.add("error ").decimal(u64::from(number.unsigned_abs()));
+            return;
+        }
     };
-    text.into()
+    text.add(words);
 }

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use super::account::Account;
 use super::cause::{Cause, Story, split};
 use super::report::{push_result, push_word};
-use super::text::{Text, Values};
+use super::template::Values;
 use super::words::{describe, outcome_word};
 use crate::elapsed::Elapsed;
 use crate::facts::Network;
 use crate::model::{Flaw, Origin, Outcome};
 use crate::output::{Files, State};
 use crate::path::Paths;
+use crate::text::Text;
 
 /// One JSON object (RFC 8259).
 #[must_use]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::account::Account;
-use super::text::Text;
 use super::words::{Level, Problem, describe, describe_problem, progress_line};
 use crate::config::Verbosity;
 use crate::elapsed::Elapsed;
 use crate::model::Note;
 use crate::path::Paths;
 use crate::sys;
+use crate::text::Text;
 
 /// How long a reader that does not take what we say holds us up, once: less than a signal may wait.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -82,7 +82,7 @@ impl Log {
         for line in message.split('\n') {
             let mut text = Text::default();
             if matches!(self.sink, Sink::Journal | Sink::KernelLog) {
-                text.add("<").show(&(level as u8)).add(">");
+                text.add("<").decimal(level as u64).add(">");
             }
             text.add(if self.sink == Sink::Journal { "" } else { "cache-resolver: " });
             self.put(&text.add(line).add("\n").0);

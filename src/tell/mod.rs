@@ -8,7 +8,7 @@ mod errors;
 mod json;
 mod log;
 mod report;
-mod text;
+mod template;
 mod words;
 
 pub use account::Account;

@@ -2,13 +2,14 @@
 
 use super::account::{Account, Asked, Said, Server, Times};
 use super::cause::{Cause, Story, split};
-use super::text::{Text, Values};
-use super::words::{denial_word, describe, family_word, flaw_word, probe_word, verdict};
+use super::template::Values;
+use super::words::{denial_word, describe, family_word, probe_word, push_flaw, verdict};
 use crate::elapsed::Elapsed;
 use crate::model::{Candidate, Flaw, Origin, Outcome, Verdict};
 use crate::output::{self, State};
 use crate::path::Paths;
 use crate::sys;
+use crate::text::Text;
 
 /// Columns of a terminal that nobody has made wider.
 const COLUMNS: usize = 80;
@@ -150,12 +151,12 @@ fn push_surroundings(story: &Story, text: &mut Text) {
     for interface in network.routable().take(NAMED_MAX) {
         if let Some((address, length)) = interface.addresses.first() {
             text.comma_after(0).link(&interface.link).add(" ");
-            text.show(address).add("/").show(length);
+            text.ip(*address).add("/").decimal(u64::from(*length));
         }
     }
     for (word, addresses) in [("gateway ", &network.gateways), ("DNS ", &network.nameservers)] {
         for address in addresses.iter().take(NAMED_MAX) {
-            text.comma_after(0).add(word).show(&address.ip());
+            text.comma_after(0).add(word).ip(address.ip());
         }
     }
 }
@@ -235,7 +236,7 @@ pub(super) fn push_word(story: &Story, asked: &Asked, text: &mut Text) {
     let is_chosen = matches!(story.outcome,
         Outcome::Found(found) if (found.remote, found.path) == (remote, path));
     match asked.verdict {
-        Some(Verdict::NotACache(flaw)) => text.add(&flaw_word(flaw)),
+        Some(Verdict::NotACache(flaw)) => push_flaw(flaw, text),
         _ if is_chosen => text.add("chosen"),
         Some(Verdict::Cache) => text.add("verified"),
         None => text.add("no verdict yet"),
@@ -249,7 +250,7 @@ fn push_servers(servers: &[Server], text: &mut Text) {
     }
     let start = text.0.len();
     for server in servers {
-        text.comma_after(start).show(&server.address.ip()).add(": ");
+        text.comma_after(start).ip(server.address.ip()).add(": ");
         text.add(match server.said {
             Said::Address => denial_word(None),
             Said::Denied(denial) => denial_word(Some(denial)),

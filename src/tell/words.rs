@@ -1,6 +1,5 @@
 //! All that is said in English of a run, and how serious it is.
 
-use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use super::account::{Account, Times};
 use super::cause::{Cause, Story, split};
 use super::errors::describe_error;
-use super::text::{Text, Values};
+use super::template::Values;
 use crate::address::Family;
 use crate::elapsed::Elapsed;
 use crate::facts::{OverrideFlaw, OverrideProblem};
@@ -16,6 +15,7 @@ use crate::frontier::NAMED_HEAD_START;
 use crate::model::{Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
+use crate::text::Text;
 use crate::wire::dns::{Denial, RecordType};
 
 /// How serious a line is; the numbers are syslog's (RFC 5424 §6.2.1), which the journal reads.
@@ -60,7 +60,7 @@ pub enum Problem<'a> {
 /// A problem in words with the remedy on a line of its own, and how serious it is.
 pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
     let mut values = Values::NONE;
-    let words;
+    let mut words = Text::default();
     let (level, template, error) = match problem {
         Problem::NoNetlink(error) => (
             Level::Warning,
@@ -101,8 +101,8 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
                 }
             };
             if let OverrideFlaw::Unreadable(error) = flaw {
-                words = describe_error(error);
-                values.words = &words;
+                describe_error(error, &mut words);
+                values.words = &words.0;
             }
             return (Level::Error, Text::default().fill(template, &values).0.clone());
         }
@@ -131,8 +131,8 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
             (Level::Error, template, error)
         }
     };
-    words = describe_error(error);
-    values.words = &words;
+    describe_error(error, &mut words);
+    values.words = &words.0;
     let mut text = Text::default();
     text.fill(template, &values);
     (level, text.0)
@@ -155,7 +155,7 @@ pub(super) fn progress_line(
         }
         line.comma_after(start).add(origin.word());
         if let (Origin::Sweep, Some((sent, addresses))) = (origin, swept) {
-            line.add(" ").show(&(u64::from(sent) * 100 / u64::from(addresses.max(1)))).add(" %");
+            line.add(" ").decimal(u64::from(sent) * 100 / u64::from(addresses.max(1))).add(" %");
         }
     }
     line.add(" ... ").tenths(now.as_micros() / 100_000);
@@ -212,7 +212,7 @@ pub(super) fn verdict(story: &Story, text: &mut Text) {
 pub(super) fn describe(note: Note, paths: &Paths, text: &mut Text) {
     let mut values = Values::NONE;
     let mut candidate = None;
-    let flaw;
+    let mut flaw = Text::default();
     let template = match note {
         Note::NetworkUp(links) => {
             values.number = u32::try_from(links).unwrap_or_default();
@@ -294,8 +294,8 @@ pub(super) fn describe(note: Note, paths: &Paths, text: &mut Text) {
         }
         Note::Judged(it, Verdict::NotACache(what)) => {
             candidate = Some(it);
-            flaw = flaw_word(what);
-            values.words = &flaw;
+            push_flaw(what, &mut flaw);
+            values.words = &flaw.0;
             "%o: %r%c %w"
         }
     };
@@ -337,17 +337,17 @@ pub(super) const fn denial_word(denial: Option<Denial>) -> &'static str {
     }
 }
 
-/// What a candidate did, in two or three words.
-pub(super) fn flaw_word(flaw: Flaw) -> Cow<'static, str> {
-    match flaw {
+/// Adds what a candidate did, in two or three words.
+pub(super) fn push_flaw(flaw: Flaw, text: &mut Text) -> &mut Text {
+    let words = match flaw {
         Flaw::Unreachable => "unreachable",
         Flaw::Refused => "port closed",
         Flaw::Broken => "connection closed",
         Flaw::NoConnection => "no reply",
         Flaw::NoAnswer => "timed out",
-        Flaw::Status(status) => return format!("HTTP {status}").into(),
+        Flaw::Status(status) => return text.add("HTTP ").decimal(status.into()),
         Flaw::NotCacheInfo => "not a Nix cache",
         Flaw::OtherStore => "another store",
-    }
-    .into()
+    };
+    text.add(words)
 }

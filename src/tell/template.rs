@@ -1,12 +1,12 @@
 //! Text that is put together from templates, so that what is said in English is data and no code; and
 //! all of our numbers, times and addresses look alike.
 
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::elapsed::Elapsed;
 use crate::model::Origin;
 use crate::sys;
+use crate::text::Text;
 use crate::wire::netlink::Link;
 
 /// What a template may speak of; each has a letter there.
@@ -44,18 +44,7 @@ impl Values<'_> {
     };
 }
 
-/// Text that grows.
-#[derive(Debug, Default)]
-pub struct Text(pub String);
-
 impl Text {
-    /// Adds text.
-    #[inline(never)]
-    pub fn add(&mut self, part: &str) -> &mut Self {
-        self.0.push_str(part);
-        self
-    }
-
     /// Adds a template with its values.
     #[inline(never)]
     pub fn fill(&mut self, template: &str, values: &Values) -> &mut Self {
@@ -66,13 +55,13 @@ impl Text {
             match letter {
                 "o" => self.add(values.origin.word()),
                 "r" => self.remote(values.remote),
-                "a" => self.show(&values.remote.ip()),
-                "p" => self.show(&values.remote.port()),
+                "a" => self.ip(values.remote.ip()),
+                "p" => self.decimal(values.remote.port().into()),
                 "n" => self.number(values.number as usize),
                 "s" => self.add(if values.number == 1 { "" } else { "s" }),
                 "i" => self.interface(values.number),
                 "m" => self.number(values.other as usize),
-                "d" => self.show(&values.other),
+                "d" => self.decimal(values.other.into()),
                 "t" => self.time(values.time),
                 "w" => self.add(values.words),
                 "q" => self.quoted(values.words),
@@ -85,18 +74,12 @@ impl Text {
         self
     }
 
-    /// Adds whatever has a form of its own.
-    #[inline(never)]
-    pub fn show(&mut self, part: &dyn Display) -> &mut Self {
-        self.add(&part.to_string())
-    }
-
     /// Adds a number with a comma before each three digits.
     #[inline(never)]
     pub fn number(&mut self, number: usize) -> &mut Self {
         let (high, low) = (number / 1000, number % 1000);
         if high == 0 {
-            return self.show(&low);
+            return self.decimal(low as u64);
         }
         self.number(high).add(",").padded(low)
     }
@@ -105,21 +88,18 @@ impl Text {
     #[inline(never)]
     pub fn padded(&mut self, number: usize) -> &mut Self {
         self.add(if number < 100 { "0" } else { "" }).add(if number < 10 { "0" } else { "" });
-        self.show(&number)
+        self.decimal(number as u64)
     }
 
     /// Adds an address and its port; the interface of a link-local one by its name.
     #[inline(never)]
     pub fn remote(&mut self, remote: SocketAddr) -> &mut Self {
         match remote {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => self
-                .add("[")
-                .show(v6.ip())
-                .add("%")
-                .interface(v6.scope_id())
-                .add("]:")
-                .show(&v6.port()),
-            _ => self.show(&remote),
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                self.add("[").ip(remote.ip()).add("%").interface(v6.scope_id());
+                self.add("]:").decimal(v6.port().into())
+            }
+            _ => self.authority(remote.ip(), remote.port()),
         }
     }
 
@@ -128,7 +108,7 @@ impl Text {
     pub fn interface(&mut self, index: u32) -> &mut Self {
         match sys::interface_name(index) {
             Some(name) => self.add(&name),
-            None => self.show(&index),
+            None => self.decimal(index.into()),
         }
     }
 
@@ -145,7 +125,7 @@ impl Text {
         let micros = at.as_micros();
         match micros {
             0..9_950 => self.tenths(micros.div_ceil(100)).add(" ms"),
-            9_950..999_500 => self.show(&((micros + 500) / 1000)).add(" ms"),
+            9_950..999_500 => self.decimal((micros + 500) / 1000).add(" ms"),
             _ => self.tenths((micros + 50_000) / 100_000).add(" s"),
         }
     }
@@ -153,14 +133,14 @@ impl Text {
     /// Adds a number of tenths.
     #[inline(never)]
     pub fn tenths(&mut self, tenths: u64) -> &mut Self {
-        self.show(&(tenths / 10)).add(".").show(&(tenths % 10))
+        self.decimal(tenths / 10).add(".").decimal(tenths % 10)
     }
 
     /// Adds milliseconds with three decimals.
     #[inline(never)]
     pub fn milliseconds(&mut self, at: Elapsed) -> &mut Self {
         let micros = at.as_micros();
-        self.show(&(micros / 1000)).add(".").padded((micros % 1000) as usize)
+        self.decimal(micros / 1000).add(".").padded((micros % 1000) as usize)
     }
 
     /// Adds a string of JSON (RFC 8259 §7).
@@ -177,7 +157,7 @@ impl Text {
                 }
                 _ if code < 0x20 => {
                     self.add(if code < 0x10 { "\\u000" } else { "\\u001" });
-                    self.0.push(char::from_digit(code & 15, 16).unwrap_or('0'));
+                    self.digit(code as usize & 15);
                     continue;
                 }
                 _ => self,
