@@ -20,7 +20,7 @@ const SEARCH_LINES_MAX: usize = 300;
 /// The floors of the house, the ground first. A module may import those of lower floors, never of its
 /// own or of a higher one.
 const FLOORS: [&[&str]; 12] = [
-    &["address", "elapsed", "path", "sys"],
+    &["address", "elapsed", "text", "path", "sys"],
     &["wire"],
     &["facts"],
     &["model"],
