@@ -317,9 +317,10 @@ impl Run<'_> {
                 report += &list_events(story.account, &self.paths);
             }
             if config.dry_run {
-                for line in report.split_inclusive('\n') {
-                    text += "# ";
-                    text += line;
+                for line in report.lines() {
+                    for part in ["# ", line, "\n"] {
+                        text += part;
+                    }
                 }
             } else {
                 text = paint(report, story.outcome);

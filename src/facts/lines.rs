@@ -26,7 +26,7 @@ fn for_each_line_of(mut source: impl Read, each: &mut dyn FnMut(&str)) -> io::Re
         let space = buffer.get_mut(kept..).unwrap_or_default();
         let count = match source.read(space) {
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if sys::errno(&error) == libc::EINTR => continue,
             Err(error) => return Err(error),
         };
         let filled = kept + count;

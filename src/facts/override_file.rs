@@ -1,6 +1,6 @@
 //! The user's own word on where the cache is.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 
 use super::{parse_digits, parse_host};
@@ -86,11 +86,11 @@ fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>
     let content = match sys::read(place, OVERRIDE_MAX) {
         Ok(content) => content,
         Err(error) => {
-            return match error.kind() {
-                ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+            return match sys::errno(&error) {
+                libc::ENOENT | libc::ENOTDIR => Ok(None),
                 // The credentials of a system are none of an ordinary user's business.
-                ErrorKind::PermissionDenied if !is_users => Ok(None),
-                ErrorKind::InvalidInput => Err(OverrideFlaw::NotAFile),
+                libc::EACCES | libc::EPERM if !is_users => Ok(None),
+                libc::EINVAL => Err(OverrideFlaw::NotAFile),
                 _ => Err(OverrideFlaw::Unreadable(error)),
             };
         }

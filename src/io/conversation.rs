@@ -1,6 +1,6 @@
 //! A conversation with one peer: a connected UDP socket or a TCP stream.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -8,6 +8,7 @@ use libc::{POLLIN, POLLOUT};
 use socket2::{Domain, Socket, Type};
 
 use crate::interface::{Channel, Failure};
+use crate::sys;
 
 /// A conversation under way.
 pub struct Conversation {
@@ -93,7 +94,7 @@ impl Conversation {
     fn send_unsent(&mut self) -> io::Result<()> {
         match self.socket.send(&self.unsent) {
             Ok(count) => self.unsent.drain(..count),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if sys::errno(&error) == libc::EAGAIN => return Ok(()),
             Err(error) => return Err(error),
         };
         Ok(())
@@ -102,8 +103,7 @@ impl Conversation {
 
 /// Whether reading again later may do.
 fn is_passing(error: &io::Error) -> bool {
-    use ErrorKind::{Interrupted, NotConnected, WouldBlock};
-    matches!(error.kind(), WouldBlock | Interrupted | NotConnected)
+    matches!(sys::errno(error), libc::EAGAIN | libc::EINTR | libc::ENOTCONN)
 }
 
 /// What an error means to the search.

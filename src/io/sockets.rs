@@ -1,6 +1,6 @@
 //! The sockets that speak to many: multicast DNS, the ping, and the packet socket.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -120,7 +120,7 @@ impl Sockets {
             self.mdns.push(MdnsSocket { interface, family, listens, socket });
         }
         let mdns = self.mdns.iter().find(|mdns| is_it(mdns));
-        mdns.map(|mdns| &mdns.socket).ok_or_else(|| ErrorKind::NotFound.into())
+        mdns.map(|mdns| &mdns.socket).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
     /// Sends an ICMP message to everybody.
@@ -133,7 +133,7 @@ impl Sockets {
             self.ping.push(open_ping_socket(family)?);
         }
         let ping = self.ping.iter().find(|ping| ping.family == family);
-        let ping = ping.ok_or(ErrorKind::NotFound)?;
+        let ping = ping.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         ping.socket.send_to(message, target).map(drop)
     }
 
@@ -168,7 +168,7 @@ impl MdnsSocket {
                 multicast: self.listens,
                 payload: buffer.get(..count)?,
             })),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) if sys::errno(&error) == libc::EAGAIN => None,
             // What an ICMP message said of an earlier question; reading it has cleared it.
             Err(_) => Some(Input::Tick),
         }

@@ -1,7 +1,7 @@
 //! The lock that keeps the files of a run together.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::time::Duration;
 
 use crate::sys::{self, Status};
@@ -50,13 +50,13 @@ pub(super) fn lock(
                 }
                 file
             }
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Ok(None),
+            Err(error) if sys::errno(&error) != libc::EEXIST => return Ok(None),
             Err(_) => match sys::open_to_lock(&path) {
                 Ok(file) if is_ours(&file, directory) => file,
                 // Another run has just removed it.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if sys::errno(&error) == libc::ENOENT => continue,
                 Err(error)
-                    if error.kind() == ErrorKind::PermissionDenied
+                    if matches!(sys::errno(&error), libc::EACCES | libc::EPERM)
                         && is_handed_over(&path, directory) =>
                 {
                     if wait(LOCK_INTERVAL) {
@@ -74,7 +74,7 @@ pub(super) fn lock(
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
-                Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+                Err(TryLockError::WouldBlock) => return Err(io::Error::from_raw_os_error(libc::EAGAIN)),
                 Err(TryLockError::Error(_)) => return Ok(None),
             }
         }

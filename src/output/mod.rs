@@ -5,7 +5,7 @@ mod lock;
 pub use lock::Lock;
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use crate::config::{Config, SETTINGS};
@@ -176,7 +176,7 @@ pub fn replace(
         return match add_file(&nix_conf, &files.nix_conf) {
             // A decision, which somebody else has just made, is as good.
             Err(error)
-                if error.kind() != ErrorKind::AlreadyExists
+                if sys::errno(&error) != libc::EEXIST
                     || read_decision(directory).is_none() =>
             {
                 Err(WriteError { path: nix_conf, error })
@@ -219,16 +219,16 @@ pub fn read_decision(directory: &str) -> Option<String> {
 /// Makes the directory and, where they are missing, those above it.
 fn create_directory(directory: &str) -> io::Result<()> {
     let create = |path: &str| match sys::make_directory(path, DIRECTORY_MODE) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if sys::errno(&error) == libc::EEXIST => Ok(()),
         // Who may not make one, on a network file system or in a sandbox, may well have one.
-        Err(error) if error.kind() != ErrorKind::NotFound => {
+        Err(error) if sys::errno(&error) != libc::ENOENT => {
             sys::owner_of(path).map(drop).or(Err(error))
         }
         result => result,
     };
     let ends = directory.match_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
     match create(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if sys::errno(&error) == libc::ENOENT => {}
         result => return result,
     }
     for end in ends.chain([directory.len()]) {
@@ -240,7 +240,7 @@ fn create_directory(directory: &str) -> io::Result<()> {
 /// Removes a file that may not be there: whether it was.
 fn remove_file(path: &str) -> io::Result<bool> {
     match sys::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if sys::errno(&error) == libc::ENOENT => Ok(false),
         result => result.map(|()| true),
     }
 }
@@ -313,7 +313,7 @@ fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
     if is_locked {
         let temporary = [path, ".new"].concat();
         match sys::create(&temporary, FILE_MODE) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(error) if sys::errno(&error) == libc::EEXIST => {
                 let _ = sys::remove_file(&temporary);
             }
             result => return result.map(|file| (temporary, file)),
@@ -337,7 +337,7 @@ impl WriteError {
     /// Whether another run held the lock all the time.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        self.error.kind() == ErrorKind::WouldBlock
+        sys::errno(&self.error) == libc::EAGAIN
     }
 }
 

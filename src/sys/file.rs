@@ -30,12 +30,12 @@ pub struct Status {
 /// too. A FIFO or a device might keep us waiting, or never end.
 ///
 /// # Errors
-/// Whatever open(2) and fstat(2) give; `InvalidInput` for what is not a regular file.
+/// Whatever open(2) and fstat(2) give; `EINVAL` for what is not a regular file.
 pub fn open(path: &str, max: u64) -> io::Result<Take<File>> {
     let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
     let status = status_of(&file)?;
     if !status.is_file {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // Who knows where it ends need not read the end. What the kernel makes up may not say.
     let length = Some(status.length).filter(|length| *length != 0);

@@ -88,7 +88,7 @@ pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<(
         libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null())
     };
     match check(result) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+        Err(error) if errno(&error) == libc::EINTR => {
             for descriptor in descriptors {
                 descriptor.revents = 0;
             }
@@ -96,6 +96,13 @@ pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<(
         }
         result => result.map(drop),
     }
+}
+
+/// The number of an error (errno(3)); 0 where it has none. Its `ErrorKind` would be a table of them all.
+#[inline(never)]
+#[must_use]
+pub fn errno(error: &io::Error) -> c_int {
+    error.raw_os_error().unwrap_or_default()
 }
 
 /// An entry for [`poll`].
@@ -130,10 +137,10 @@ pub fn print(text: &str, stop: RawFd, patience: Duration) -> io::Result<()> {
         // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
         match stdout.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) if errno(&error) == libc::EAGAIN => {}
+            Err(error) if errno(&error) == libc::EPIPE => break,
             // Closed before we began: whoever starts us so wants nothing.
-            Err(error) if error.raw_os_error() == Some(libc::EBADF) => break,
+            Err(error) if errno(&error) == libc::EBADF => break,
             Err(error) => return Err(error),
         }
     }
@@ -157,7 +164,7 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
         // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
         match stderr.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            Err(error) => return errno(&error) != libc::EAGAIN,
         }
     }
     true

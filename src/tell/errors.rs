@@ -5,13 +5,13 @@
 
 use std::io;
 
+use crate::sys;
 use crate::text::Text;
 
 /// Adds an error in words: those that files, sockets and the polling of both can give (errno(3)), and the
 /// number of any other.
 pub(super) fn describe_error(error: &io::Error, text: &mut Text) {
-    // What has no number we have made ourselves: the lock of another run.
-    let number = error.raw_os_error().unwrap_or(libc::EAGAIN);
+    let number = sys::errno(error);
     let words = match number {
         libc::EACCES => "permission denied",
         libc::EADDRINUSE => "address in use",

@@ -1,6 +1,6 @@
 //! All that is said in English of a run, and how serious it is.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::frontier::NAMED_HEAD_START;
 use crate::model::{Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
+use crate::sys;
 use crate::text::Text;
 use crate::wire::dns::{Denial, RecordType};
 
@@ -113,17 +114,17 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
         }
         Problem::NotWritten(WriteError { path, error }) => {
             values.file = path;
-            let template = match error.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            let template = match sys::errno(error) {
+                libc::ENOSPC | libc::EDQUOT => {
                     "cannot write %f: %w\n  free some space there"
                 }
-                ErrorKind::WouldBlock => {
+                libc::EAGAIN => {
                     "cannot write %f: %w\n  another run holds the lock: end it"
                 }
-                ErrorKind::IsADirectory => {
+                libc::EISDIR => {
                     "cannot write %f: %w\n  remove the directory that has the file's name"
                 }
-                ErrorKind::PermissionDenied => {
+                libc::EACCES | libc::EPERM => {
                     "cannot write %f: %w\n  run as root, or name another place with --output-dir"
                 }
                 _ => "cannot write %f: %w\n  name another place with --output-dir",
