@@ -211,8 +211,9 @@ fn take_argument(
         Some(_) => take_flag(config, said, name)?,
         // Letters may share a dash.
         None => {
-            for letter in letters.chars() {
-                take_flag(config, said, &["-", letter.encode_utf8(&mut [0; 4])].concat())?;
+            for (at, letter) in letters.char_indices() {
+                let letter = letters.get(at..at + letter.len_utf8()).unwrap_or_default();
+                take_flag(config, said, &["-", letter].concat())?;
             }
         }
     }

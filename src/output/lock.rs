@@ -74,7 +74,9 @@ pub(super) fn lock(
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
-                Err(TryLockError::WouldBlock) => return Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+                }
                 Err(TryLockError::Error(_)) => return Ok(None),
             }
         }

@@ -176,8 +176,7 @@ pub fn replace(
         return match add_file(&nix_conf, &files.nix_conf) {
             // A decision, which somebody else has just made, is as good.
             Err(error)
-                if sys::errno(&error) != libc::EEXIST
-                    || read_decision(directory).is_none() =>
+                if sys::errno(&error) != libc::EEXIST || read_decision(directory).is_none() =>
             {
                 Err(WriteError { path: nix_conf, error })
             }

@@ -147,24 +147,23 @@ impl Text {
     #[inline(never)]
     fn quoted(&mut self, text: &str) -> &mut Self {
         self.add("\"");
-        for letter in text.chars() {
-            let code = u32::from(letter);
-            match letter {
-                '"' | '\\' => self.add("\\"),
-                '\n' => {
-                    self.add("\\n");
-                    continue;
-                }
-                _ if code < 0x20 => {
-                    self.add(if code < 0x10 { "\\u000" } else { "\\u001" });
-                    self.digit(code as usize & 15);
-                    continue;
-                }
-                _ => self,
+        let mut rest = text;
+        loop {
+            let is_special = |byte| byte < b' ' || byte == b'"' || byte == b'\\';
+            let end = rest.bytes().position(is_special).unwrap_or(rest.len());
+            let (plain, special) = rest.split_at_checked(end).unwrap_or_default();
+            self.add(plain);
+            let (first, after) = special.split_at_checked(1).unwrap_or_default();
+            match first.bytes().next() {
+                None => return self.add("\""),
+                Some(b'\n') => self.add("\\n"),
+                Some(code) if code < b' ' => self
+                    .add(if code < 0x10 { "\\u000" } else { "\\u001" })
+                    .digit((code & 15).into()),
+                Some(_) => self.add("\\").add(first),
             };
-            self.0.push(letter);
+            rest = after;
         }
-        self.add("\"")
     }
 
     /// Adds a comma where another member or element stands before.

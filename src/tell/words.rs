@@ -115,12 +115,8 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
         Problem::NotWritten(WriteError { path, error }) => {
             values.file = path;
             let template = match sys::errno(error) {
-                libc::ENOSPC | libc::EDQUOT => {
-                    "cannot write %f: %w\n  free some space there"
-                }
-                libc::EAGAIN => {
-                    "cannot write %f: %w\n  another run holds the lock: end it"
-                }
+                libc::ENOSPC | libc::EDQUOT => "cannot write %f: %w\n  free some space there",
+                libc::EAGAIN => "cannot write %f: %w\n  another run holds the lock: end it",
                 libc::EISDIR => {
                     "cannot write %f: %w\n  remove the directory that has the file's name"
                 }
