@@ -36,8 +36,8 @@ fn decide(arguments: Vec<OsString>) -> c_int {
     let clock = Clock::start();
     sys::let_all_read();
     let environment = Environment {
-        runtime_directory: sys::environment(c"RUNTIME_DIRECTORY"),
-        xdg_runtime_dir: sys::environment(c"XDG_RUNTIME_DIR"),
+        runtime_directory: sys::environment("RUNTIME_DIRECTORY"),
+        xdg_runtime_dir: sys::environment("XDG_RUNTIME_DIR"),
         user: sys::effective_user(),
     };
     let text = match cli::parse(arguments, &environment) {

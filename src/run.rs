@@ -339,7 +339,7 @@ impl Run<'_> {
     /// What the host's own files say of the cache, as far as `methods` ask.
     fn read_known(&mut self, methods: Methods) -> Known {
         let (config, log) = (self.config, &mut self.log);
-        let credentials = sys::environment(c"CREDENTIALS_DIRECTORY");
+        let credentials = sys::environment("CREDENTIALS_DIRECTORY");
         let credentials = credentials.as_deref();
         let mut known = Known { uptime: sys::uptime(), ..Known::default() };
         // What came with the boot stays.

@@ -150,7 +150,7 @@ pub fn give_to(file: &File, owner: u32) {
 }
 
 /// open(2). That of musl sets `FD_CLOEXEC` once more.
-fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
+pub(super) fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
     let (call, flags) = (libc::SYS_openat, flags | libc::O_CLOEXEC);
     // SAFETY: the path is a C string, and the new descriptor has no other owner.
     unsafe {

@@ -20,8 +20,8 @@ pub use socket::{
 use std::ffi::{CStr, OsString, c_char};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::mem::{ManuallyDrop, MaybeUninit, size_of};
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::mem::{ManuallyDrop, size_of};
+use std::os::fd::{FromRawFd as _, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
@@ -45,33 +45,40 @@ fn check(result: c_int) -> io::Result<c_int> {
 pub unsafe fn begin(count: c_int, arguments: *const *const c_char) -> Vec<OsString> {
     let mut standard = [0, 1, 2].map(|descriptor| pollfd(descriptor, 0));
     let _ = poll(&mut standard, Duration::ZERO);
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: the path is a C string; sigemptyset initialises the set that the other calls read.
-    unsafe {
-        for _ in standard.iter().filter(|it| it.revents & libc::POLLNVAL != 0) {
-            // It gets the lowest number that is free. The root is there before /dev/null is, and who
-            // writes to it is told so, as with a closed one.
-            libc::open(c"/".as_ptr(), libc::O_PATH);
-        }
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
-        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+    for _ in standard.iter().filter(|it| it.revents & libc::POLLNVAL != 0) {
+        // It gets the lowest number that is free. The root is there before /dev/null is, and who
+        // writes to it is told so, as with a closed one.
+        let _ =
+            file::open_with("/", libc::O_PATH, 0).map(OwnedFd::from).map(IntoRawFd::into_raw_fd);
     }
+    let _ = block_signals(1 << (libc::SIGPIPE - 1));
     let places = 1..usize::try_from(count).unwrap_or(0);
     // SAFETY: so many strings there are.
     let argument = |place| unsafe { CStr::from_ptr(*arguments.add(place)) };
     places.map(|place| OsString::from_vec(argument(place).to_bytes().to_vec())).collect()
 }
 
+unsafe extern "C" {
+    /// The variables of the environment, `NAME=value` each, and a null pointer after them (environ(7)).
+    static environ: *const *const c_char;
+}
+
 /// The value of an environment variable, if it is there and is text.
 #[must_use]
-pub fn environment(name: &CStr) -> Option<String> {
-    // SAFETY: the name is a C string, and so is the value, which nobody changes.
-    let value = unsafe {
-        let value = libc::getenv(name.as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value))?
-    };
-    value.to_str().ok().map(str::to_owned)
+pub fn environment(name: &str) -> Option<String> {
+    // SAFETY: it is what environ(7) says, and nobody changes it.
+    let mut place = unsafe { environ };
+    loop {
+        // SAFETY: the null pointer has not been passed.
+        let variable = unsafe { place.as_ref()?.as_ref()? };
+        // SAFETY: what is not null is a C string, which nobody changes.
+        let variable = unsafe { CStr::from_ptr(variable) }.to_bytes();
+        let value = variable.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        if let Some(value) = value {
+            return str::from_utf8(value).ok().map(str::to_owned);
+        }
+        place = place.wrapping_add(1);
+    }
 }
 
 /// Waits until a descriptor is ready or the time is up; what is ready stands in `revents`.
@@ -175,17 +182,25 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
 /// # Errors
 /// Whatever sigprocmask(2) and signalfd(2) give.
 pub fn stop_signals() -> io::Result<OwnedFd> {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set that the other calls read.
+    let set = 1 << (libc::SIGTERM - 1) | 1 << (libc::SIGINT - 1);
+    block_signals(set)?;
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    // SAFETY: the set is as long as the call is told, and the new descriptor has no other owner.
     unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;
-        let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
-        check(libc::signalfd(-1, set.as_ptr(), flags))
-            .map(|descriptor| OwnedFd::from_raw_fd(descriptor))
+        let result =
+            libc::syscall(libc::SYS_signalfd4, -1, &raw const set, size_of::<u64>(), flags);
+        check(result as c_int).map(|descriptor| OwnedFd::from_raw_fd(descriptor))
     }
+}
+
+/// Keeps signals from ending us. They are given as the kernel has them, a bit for each, the first of
+/// them 1: the C library's sets are sixteen times as long.
+fn block_signals(set: u64) -> io::Result<()> {
+    let (call, none) = (libc::SYS_rt_sigprocmask, std::ptr::null_mut::<u64>());
+    // SAFETY: the set is as long as the call is told.
+    let result =
+        unsafe { libc::syscall(call, libc::SIG_BLOCK, &raw const set, none, size_of::<u64>()) };
+    check(result as c_int).map(drop)
 }
 
 /// Sixty-four bits that a stranger cannot guess.
@@ -213,20 +228,35 @@ pub fn random_seed() -> u64 {
 /// The columns of the terminal that standard error is; as many as most have where it does not say.
 #[must_use]
 pub fn columns_of_stderr() -> usize {
-    // SAFETY: all-zero is a valid size, which the call fills in.
-    let size = unsafe {
-        let mut size = std::mem::zeroed::<libc::winsize>();
-        libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size);
-        size
-    };
-    if size.ws_col == 0 { 80 } else { size.ws_col.into() }
+    let columns = terminal_size(libc::STDERR_FILENO).map_or(0, |size| size.ws_col);
+    if columns == 0 { 80 } else { columns.into() }
 }
 
 /// Whether a person sits there.
 #[must_use]
 pub fn is_terminal(descriptor: RawFd) -> bool {
-    // SAFETY: whatever the descriptor is, the call only asks.
-    unsafe { libc::isatty(descriptor) == 1 }
+    terminal_size(descriptor).is_ok()
+}
+
+/// How large a terminal is; an error for what is none.
+fn terminal_size(descriptor: RawFd) -> io::Result<libc::winsize> {
+    // SAFETY: all-zero is a valid size, which the call fills in.
+    unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size)?;
+        Ok(size)
+    }
+}
+
+/// ioctl(2). Those of the C library's functions that take any number of arguments are each as large as
+/// [`libc::syscall`], which is one for all.
+///
+/// # Safety
+/// The argument is what the request reads and fills in.
+unsafe fn ioctl<T>(descriptor: RawFd, request: libc::Ioctl, argument: *mut T) -> io::Result<()> {
+    // SAFETY: as the caller says.
+    let result = unsafe { libc::syscall(libc::SYS_ioctl, descriptor, request, argument) };
+    check(result as c_int).map(drop)
 }
 
 /// Whether standard error writes to the kernel's log.
@@ -259,7 +289,7 @@ pub fn leave_behind() {
             for descriptor in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
                 libc::close(descriptor);
             }
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             if libc::getppid() == parent {
                 libc::pause();
             }
@@ -271,8 +301,7 @@ pub fn leave_behind() {
 /// The time of day, in whole seconds since 1970.
 #[must_use]
 pub fn seconds_since_1970() -> i64 {
-    // SAFETY: with no place for the answer it is only returned.
-    unsafe { libc::time(std::ptr::null_mut()) }
+    time_of(libc::CLOCK_REALTIME).as_secs().cast_signed()
 }
 
 /// How long this host has been up, suspended or not.
@@ -287,7 +316,7 @@ pub fn monotonic_time() -> Duration {
     time_of(libc::CLOCK_MONOTONIC)
 }
 
-/// The time on a clock of the kernel that counts from zero.
+/// The time on a clock of the kernel.
 fn time_of(clock: libc::clockid_t) -> Duration {
     // SAFETY: all-zero is a valid timespec, which the call fills in.
     let now = unsafe {

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use libc::{c_int, c_void, socklen_t};
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use super::check;
+use super::{check, ioctl};
 
 /// The size of `T` as socket calls want it.
 const fn length_of<T>() -> socklen_t {
@@ -193,8 +193,7 @@ impl InterfaceRequest {
     fn ask(&mut self, code: libc::c_ulong) -> Option<()> {
         let socket = netlink(0).ok()?;
         // SAFETY: the structure is as large as the kernel's, and the name in it ends.
-        check(unsafe { libc::ioctl(socket.as_raw_fd(), code as _, &raw mut *self) }).ok()?;
-        Some(())
+        unsafe { ioctl(socket.as_raw_fd(), code as _, &raw mut *self) }.ok()
     }
 }
 

@@ -35,9 +35,9 @@ impl Sink {
             Self::KernelLog
         } else if sys::is_terminal(libc::STDERR_FILENO) {
             // One that was started from a unit has inherited the variable, and is no journal for that.
-            let is_dumb = sys::environment(c"TERM").is_none_or(|kind| kind == "dumb");
+            let is_dumb = sys::environment("TERM").is_none_or(|kind| kind == "dumb");
             if is_dumb { Self::Plain } else { Self::Terminal }
-        } else if sys::environment(c"JOURNAL_STREAM").is_some() {
+        } else if sys::environment("JOURNAL_STREAM").is_some() {
             Self::Journal
         } else {
             Self::Plain

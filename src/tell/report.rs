@@ -77,7 +77,7 @@ pub fn explain(story: &Story, cause: Cause, state: State) -> String {
 /// (`NO_COLOR`, no-color.org).
 #[must_use]
 pub fn paint(report: String, outcome: Outcome) -> String {
-    let is_unwanted = sys::environment(c"NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_unwanted = sys::environment("NO_COLOR").is_some_and(|value| !value.is_empty());
     if is_unwanted || !sys::is_terminal(libc::STDOUT_FILENO) {
         return report;
     }
