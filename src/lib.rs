@@ -1,7 +1,7 @@
 //! Finds the Nix binary cache on the local network, verifies it, and tells Nix.
 //!
 //! ```text
-//!      main ─ cli {value} ─▶ config     tell {account cause words template errors log report json}
+//!      main ─ cli {value} ─▶ config     tell {account cause sentence words template errors log report json}
 //!        │                                │      output {lock} ─▶ nix.conf
 //!        │                  what happened ▲        ▲ Outcome
 //!        ▼                                │        │

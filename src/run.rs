@@ -217,12 +217,11 @@ impl Run<'_> {
             files = Files { nix_conf, address: None };
         }
         let is_new = self.standing.as_ref() != Some(&files);
-        if is_new {
-            let (level, mut summary) = summarise(&story, cause);
-            if state == State::Stands {
-                summary += ": nix.conf stays as it is";
-            }
-            self.log.write(level, &summary);
+        // That it is found is told before it is written; why it is not, below the files, where a person
+        // looks first.
+        let is_found = matches!(outcome, Outcome::Found(_));
+        if is_new && is_found {
+            self.tell(&story, cause, state);
         }
         if !is_settled && !is_new && self.is_untouched() {
             state = State::Unchanged;
@@ -232,9 +231,21 @@ impl Run<'_> {
                 None => return self.decide(Outcome::Interrupted, ended),
             };
         }
+        if is_new && !is_found {
+            self.tell(&story, cause, state);
+        }
         let is_printed = !is_new || self.print_report(&story, cause, state, &files);
         self.standing = Some(files);
         state != State::NotWritten && is_printed
+    }
+
+    /// Tells the result, and what caused it.
+    fn tell(&mut self, story: &Story, cause: Cause, state: State) {
+        let (level, mut summary) = summarise(story, cause);
+        if state == State::Stands {
+            summary += ": nix.conf stays as it is";
+        }
+        self.log.write(level, &summary);
     }
 
     /// Writes the files and, if they are new, says so; `None` where a signal came while another run held

@@ -14,6 +14,7 @@ const ASKED_MAX: usize = 1024;
 const PEERS_MAX: usize = 32;
 /// Events kept; a search that follows every word of a liar has some two hundred.
 const EVENTS_MAX: usize = 1024;
+
 /// What happened in a search.
 #[derive(Debug)]
 pub struct Account {
@@ -115,12 +116,14 @@ impl Account {
             events.push((now, *note));
         }
         match *note {
-            Note::Started(origin) => self.begin(origin, now),
-            Note::Finished(origin) => {
-                if let Some(times) = self.times.get_mut(origin as usize) {
-                    times.ended = Some(now);
+            Note::Started(origin) => {
+                self.begin(origin, now);
+                // What the host itself knows is told at once, and needs no network.
+                if matches!(origin, Origin::Previous | Origin::Hosts) {
+                    self.end(origin, now);
                 }
             }
+            Note::Finished(origin) => self.end(origin, now),
             Note::AskedLink(interface, family) => {
                 self.begin(Origin::Mdns, now);
                 self.begin(Origin::Announced, now);
@@ -143,7 +146,13 @@ impl Account {
             }
             Note::Added(candidate) => self.take_verdict(candidate, None),
             Note::Judged(candidate, verdict) => self.take_verdict(candidate, Some(verdict)),
-            Note::NotPrivate(candidate) => self.far = self.far.or(Some(candidate)),
+            Note::NotPrivate(candidate) => {
+                // Who blocks names gives such addresses instead.
+                let address = candidate.remote.ip();
+                if !address.is_unspecified() && !address.is_loopback() {
+                    self.far = self.far.or(Some(candidate));
+                }
+            }
             Note::OnlyLinkLocal(candidate) => self.link_local = Some(candidate),
             Note::Sweeps { probe, addresses } => {
                 self.sweep = Some(Swept { probe, addresses, sent: 0 });
@@ -190,7 +199,7 @@ impl Account {
     }
 
     /// How many other hosts were seen: of the family that shows more, for most have both.
-    pub(super) fn hosts(&self) -> usize {
+    pub(super) fn hosts(&self) -> u32 {
         let mut counts = [0, 0];
         let [v4, v6] = &mut counts;
         for asked in &self.asked {
@@ -216,6 +225,13 @@ impl Account {
         }
     }
 
+    /// Notes when a method was finished.
+    fn end(&mut self, origin: Origin, now: Elapsed) {
+        if let Some(times) = self.times.get_mut(origin as usize) {
+            times.ended = times.ended.or(Some(now));
+        }
+    }
+
     /// Takes in a candidate, or what it was found to be.
     fn take_verdict(&mut self, candidate: Candidate, verdict: Option<Verdict>) {
         let asked = Asked { candidate, verdict };
@@ -225,7 +241,10 @@ impl Account {
             if candidate.origin.is_named() {
                 known.candidate.origin = known.candidate.origin.min(candidate.origin);
             }
-            known.verdict = verdict.or(known.verdict);
+            // Who has answered once is no stranger when he is silent later.
+            if verdict.is_some() && (asked.has_answered() || !known.has_answered()) {
+                known.verdict = verdict;
+            }
         } else if self.asked.len() < ASKED_MAX && !(self.is_guess(&asked) && asked.is_absent()) {
             self.asked.push(asked);
         }
@@ -249,9 +268,39 @@ impl Asked {
         }
     }
 
+    /// Whether it has said something.
+    pub(super) fn has_answered(&self) -> bool {
+        self.verdict == Some(Verdict::Cache) || self.flaw().is_some_and(|flaw| !flaw.is_silence())
+    }
+
+    /// Whether it sends us elsewhere.
+    pub(super) const fn is_redirect(&self) -> bool {
+        matches!(self.flaw(), Some(Flaw::Status(300..=399)))
+    }
+
     /// Whether there may be no host at all.
     pub(super) const fn is_absent(&self) -> bool {
         matches!(self.flaw(), None | Some(Flaw::NoConnection | Flaw::Unreachable))
             && !matches!(self.verdict, Some(Verdict::Cache))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever comes later, and whether the network does: the others end when it is over.
+    #[test]
+    fn what_the_host_knows_is_told_at_once() {
+        let at = Elapsed::from_micros;
+        let mut account = Account::new(Methods::all(), false);
+        for origin in [Origin::Previous, Origin::Hosts, Origin::Gateway] {
+            account.take(at(200), &Note::Started(origin));
+        }
+        account.take(at(900), &Note::Finished(Origin::Hosts));
+        let ended = |origin| account.times(origin).ended;
+        assert_eq!(ended(Origin::Previous), Some(at(200)));
+        assert_eq!(ended(Origin::Hosts), Some(at(200)));
+        assert_eq!(ended(Origin::Gateway), None);
     }
 }

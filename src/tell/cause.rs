@@ -3,16 +3,12 @@
 
 use std::net::SocketAddr;
 
-use super::account::{Account, Asked, Said};
-use super::template::Values;
+use super::account::{Account, Asked, Said, Server, Swept};
 use crate::config::Config;
 use crate::elapsed::Elapsed;
 use crate::facts::Network;
 use crate::model::{Candidate, Flaw, Origin, Outcome};
-use crate::text::Text;
-
-/// Interfaces named that are of no use; who has more knows.
-const USELESS_MAX: usize = 4;
+use crate::wire::dns::Denial;
 
 /// What a run knows when its search is over.
 pub struct Story<'a> {
@@ -45,10 +41,12 @@ pub enum Cause {
     LinkLocal(Candidate),
     /// Somebody names an address that is not used.
     Public(Candidate),
-    /// The time was up.
-    Budget,
     /// The sweep has a limit: how many addresses were asked, and how many there are.
     SweepLimit(u32, u32),
+    /// Whoever has answered sends us elsewhere: one of them, and its HTTP status.
+    Portal(Candidate, u16),
+    /// The time was up.
+    Budget,
     /// This DNS server does not answer.
     SilentServer(SocketAddr),
     /// The host of QEMU's user network has no cache.
@@ -66,7 +64,7 @@ impl Cause {
     /// can mend before what may be as it should.
     #[must_use]
     pub fn of(story: &Story) -> Self {
-        let Story { account, network, .. } = *story;
+        let Story { config, account, network, .. } = *story;
         match story.outcome {
             Outcome::Found(found) => return Self::Found(found.origin),
             Outcome::Interrupted => return Self::Stopped,
@@ -76,32 +74,48 @@ impl Cause {
             }
             Outcome::NotFound => {}
         }
-        let mut worst = None;
-        let mut worst_rank = Rank::Dull;
+        let is_portal =
+            account.asked.iter().all(|asked| asked.is_redirect() || !asked.has_answered());
+        let (mut worst, mut worst_rank) = (None, Rank::Dull);
         for asked in &account.asked {
-            let rank = rank(asked);
+            let rank = rank(asked, is_portal);
             if rank < worst_rank {
                 (worst, worst_rank) = (Some(asked), rank);
             }
         }
-        let not_a_cache = worst.and_then(|it| Some(Self::NotACache(it.candidate, it.told_flaw()?)));
-        let link_local = account.link_local.map(Self::LinkLocal);
-        let public = account.far.map(Self::Public);
-        let first = match worst_rank {
-            Rank::Dull => link_local.or(public),
-            Rank::OtherServer | Rank::Redirect | Rank::Gone => {
-                link_local.or(public).or(not_a_cache)
+        if worst_rank >= Rank::Redirect {
+            if let Some(candidate) = account.link_local {
+                return Self::LinkLocal(candidate);
             }
-            _ => not_a_cache,
+            if let Some(candidate) = account.far {
+                return Self::Public(candidate);
+            }
+            // Of those that the limit allows a longer search asks all.
+            if let Some(Swept { sent, addresses, .. }) = account.sweep
+                && sent < addresses
+                && (config.sweep_limit < addresses || !account.is_cut_short)
+            {
+                return Self::SweepLimit(sent, addresses);
+            }
+        }
+        if let Some(Asked { candidate, .. }) = worst
+            && let Some(flaw) = worst.and_then(Asked::told_flaw)
+        {
+            return match flaw {
+                Flaw::Status(status) if is_portal && worst_rank == Rank::Redirect => {
+                    Self::Portal(*candidate, status)
+                }
+                _ => Self::NotACache(*candidate, flaw),
+            };
+        }
+        // That nobody answers who was never said to be a server explains nothing.
+        let is_silent = |server: &&Server| {
+            matches!(server.said, Said::Nothing | Said::Denied(Denial::Unreachable))
+                && network.nameservers.contains(&server.address)
         };
-        let silent = account.servers.iter().find(|server| server.said == Said::Nothing);
-        match (first, account.sweep, silent) {
-            (Some(cause), ..) => cause,
+        match account.servers.iter().find(is_silent) {
             _ if account.is_cut_short => Self::Budget,
-            (_, Some(sweep), _) if sweep.sent < sweep.addresses => {
-                Self::SweepLimit(sweep.sent, sweep.addresses)
-            }
-            (.., Some(server)) => Self::SilentServer(server.address),
+            Some(server) => Self::SilentServer(server.address),
             _ if network.is_qemu_user() => Self::QemuHost,
             _ if is_isolated(account, network) => Self::Isolated,
             _ => Self::Unknown,
@@ -112,8 +126,12 @@ impl Cause {
     #[must_use]
     pub const fn is_problem(self) -> bool {
         match self {
-            Self::NotACache(candidate, _) => !matches!(candidate.origin, Origin::Previous),
-            Self::LinkLocal(_) | Self::Public(_) => true,
+            Self::NotACache(candidate, flaw) => {
+                is_said(candidate.origin)
+                    || matches!(candidate.origin, Origin::Override)
+                    || matches!(flaw, Flaw::Status(_))
+            }
+            Self::LinkLocal(_) | Self::Public(_) | Self::Portal(..) => true,
             _ => false,
         }
     }
@@ -126,9 +144,8 @@ impl Cause {
             Self::OrderedNone => "override-none",
             Self::NotACache(candidate, flaw) => match (candidate.origin, flaw) {
                 (Origin::Override, _) => "override",
-                (Origin::Previous, _) => "gone",
-                (_, Flaw::Status(300..=399)) => "captive-portal",
                 (_, Flaw::Status(_)) => "http-status",
+                (Origin::Previous, _) => "gone",
                 (_, Flaw::Refused) => "port-closed",
                 (_, Flaw::Unreachable) => "unreachable",
                 (_, Flaw::NoConnection) => "no-reply",
@@ -140,6 +157,7 @@ impl Cause {
             Self::LinkLocal(_) => "link-local",
             Self::Public(_) => "public-address",
             Self::SweepLimit(..) => "sweep-limit",
+            Self::Portal(..) => "captive-portal",
             Self::Budget => "budget",
             Self::SilentServer(_) => "dns-silent",
             Self::QemuHost => "qemu-host",
@@ -153,6 +171,7 @@ impl Cause {
     pub(super) const fn remote(self) -> Option<SocketAddr> {
         match self {
             Self::NotACache(candidate, _)
+            | Self::Portal(candidate, _)
             | Self::LinkLocal(candidate)
             | Self::Public(candidate) => Some(candidate.remote),
             Self::SilentServer(server) => Some(server),
@@ -160,86 +179,18 @@ impl Cause {
         }
     }
 
-    /// The cause in words and, behind a bar, what to do about it, if anything is.
-    #[must_use]
-    pub fn describe(self, story: &Story) -> Text {
-        let Story { config, account, network, .. } = *story;
-        let mut text = Text::default();
-        let mut values = Values {
-            number: u32::try_from(account.hosts()).unwrap_or(u32::MAX),
-            other: config.port.into(),
-            time: story.ended_at,
-            file: story.order_place,
-            path: &config.path,
-            ..Values::NONE
-        };
-        if let Some(remote) = self.remote() {
-            values.remote = remote;
+    /// The HTTP status that it is about.
+    pub(super) const fn status(self) -> Option<u16> {
+        match self {
+            Self::NotACache(_, Flaw::Status(status)) | Self::Portal(_, status) => Some(status),
+            _ => None,
         }
-        let template = match self {
-            Self::Found(origin) => {
-                values.origin = origin;
-                match origin {
-                    Origin::Override => "override (%f)",
-                    Origin::Previous => "%o: chosen before, and there",
-                    origin if origin.is_named() => "%o names it",
-                    _ => "%o led to it; no other cache has the name",
-                }
-            }
-            Self::Stopped => "a signal",
-            Self::OrderedNone => "override none (%f)|remove it to search",
-            Self::NotACache(candidate, flaw) => {
-                values.origin = candidate.origin;
-                describe_flaw(candidate.origin, flaw, &mut values, &mut text)
-            }
-            Self::LinkLocal(_) => {
-                "%r answers only at a link-local address, which Nix cannot use|\
-                 give it an IPv4 or ULA address"
-            }
-            Self::Public(candidate) => {
-                values.origin = candidate.origin;
-                "%o names %a, a public address|to allow it, add it to /etc/hosts"
-            }
-            Self::Budget => "the time was up before all had answered|raise --budget",
-            Self::SweepLimit(sent, addresses) => {
-                (values.number, values.other) = (sent, addresses);
-                "asked %n of %m addresses|name the part where it is, --sweep CIDR"
-            }
-            Self::SilentServer(_) => {
-                "DNS %a does not answer; %n host%s, none with port %d open|\
-                 check the DNS server, or add the cache to /etc/hosts"
-            }
-            Self::QemuHost => {
-                "QEMU's host has nothing on port %d|start the cache there, or forward the port"
-            }
-            Self::Isolated => {
-                "only the gateway is visible|a guest network that keeps its clients apart?"
-            }
-            Self::Unknown => {
-                "name unknown; %n host%s, none with port %d open|is the cache on another network?"
-            }
-            Self::NoNetwork => "no usable network in %t: ",
-        };
-        text.fill(template, &values);
-        if let Self::NotACache(Candidate { origin: Origin::Override, .. }, flaw) = self
-            && flaw.is_silence()
-        {
-            let what = split(&text).0.len();
-            text.0.truncate(what);
-            text.add("|correct or remove it");
-        }
-        if self == Self::NoNetwork {
-            describe_links(network, &mut text);
-        }
-        text
     }
 }
 
-/// Both parts of a description: what it is, and what to do about it.
-pub(super) fn split(description: &Text) -> (&str, &str) {
-    let text = &description.0;
-    let bar = text.bytes().rposition(|byte| byte == b'|').unwrap_or(text.len());
-    (text.get(..bar).unwrap_or_default(), text.get(bar + 1..).unwrap_or_default())
+/// Whether somebody says of the name that it is there.
+pub(super) const fn is_said(origin: Origin) -> bool {
+    matches!(origin, Origin::Hosts | Origin::Dns | Origin::Mdns)
 }
 
 /// How much what is wrong with a candidate explains, the most first.
@@ -247,15 +198,18 @@ pub(super) fn split(description: &Text) -> (&str, &str) {
 enum Rank {
     /// The user's own order.
     Ordered,
-    /// Who has the name answers otherwise.
-    NamedAnswer,
     /// A private cache.
     Private,
+    /// Who has the name answers otherwise.
+    NamedAnswer,
+    /// Who has the name has nothing on the port.
+    NamedClosed,
     /// Who has the name does not answer.
     NamedSilence,
     /// A server that is asked wrongly.
     OtherStatus,
-    /// Somebody sends everybody elsewhere.
+    /// Somebody sends us elsewhere. From here on an address that is of no use explains more, and so does
+    /// that not all were asked.
     Redirect,
     /// Another kind of server.
     OtherServer,
@@ -265,64 +219,23 @@ enum Rank {
     Dull,
 }
 
-/// How much what is wrong with a candidate explains.
-fn rank(asked: &Asked) -> Rank {
+/// How much what is wrong with a candidate explains, where all that have answered sent us elsewhere, or
+/// not.
+fn rank(asked: &Asked, is_portal: bool) -> Rank {
     let origin = asked.candidate.origin;
-    let is_said = origin.is_named() && origin != Origin::Previous;
+    let is_said = is_said(origin);
     let Some(flaw) = asked.told_flaw() else { return Rank::Dull };
     match flaw {
         _ if origin == Origin::Override => Rank::Ordered,
-        Flaw::Status(300..=399) => Rank::Redirect,
-        _ if is_said && !flaw.is_silence() => Rank::NamedAnswer,
         Flaw::Status(401 | 403) => Rank::Private,
-        _ if is_said => Rank::NamedSilence,
+        _ if asked.is_redirect() && (is_portal || !is_said) => Rank::Redirect,
+        Flaw::Refused if is_said => Rank::NamedClosed,
+        _ if is_said && flaw.is_silence() => Rank::NamedSilence,
+        _ if is_said => Rank::NamedAnswer,
         Flaw::Status(_) => Rank::OtherStatus,
         _ if origin == Origin::Previous => Rank::Gone,
-        Flaw::NotCacheInfo | Flaw::OtherStore | Flaw::NoAnswer | Flaw::Broken => Rank::OtherServer,
         Flaw::Unreachable | Flaw::Refused | Flaw::NoConnection => Rank::Dull,
-    }
-}
-
-/// Adds who is no cache; the template of the rest.
-fn describe_flaw(origin: Origin, flaw: Flaw, values: &mut Values, text: &mut Text) -> &'static str {
-    let is_said = matches!(origin, Origin::Hosts | Origin::Dns | Origin::Mdns);
-    let is_order = origin == Origin::Override;
-    if let Flaw::Status(status) = flaw {
-        values.number = status.into();
-    }
-    let who = match (origin, flaw) {
-        (_, Flaw::Status(300..=399)) if !is_order => {
-            return "every answer was a redirect (HTTP %n from %r)|a captive portal? log in there first";
-        }
-        (_, Flaw::Refused) if is_said => {
-            return "%o names %a; port %p is closed there|start the cache, or check --port";
-        }
-        (Origin::Override, _) => "override %r (%f) ",
-        (Origin::Previous, _) => "%r (chosen before) ",
-        _ if is_said => "%r (named by %o) ",
-        (Origin::Sweep, _) => "%r (found by the sweep) ",
-        _ => "%r (found by %o) ",
-    };
-    text.fill(who, values);
-    match flaw {
-        Flaw::Status(401 | 403) => match values.path.strip_prefix('/') {
-            Some(cache) if !cache.contains('/') => {
-                values.path = cache;
-                "answers HTTP %n|make the cache public (attic cache configure %c --public)"
-            }
-            _ => "answers HTTP %n|make the cache public",
-        },
-        Flaw::Status(404) => "answers HTTP 404 to %c/nix-cache-info|check --path",
-        Flaw::Status(400) => "answers HTTP 400|allow its address or name (attic: allowed-hosts)",
-        Flaw::Status(_) => "answers HTTP %n|see the cache's log",
-        Flaw::NotCacheInfo => "is not a Nix cache|check --port and --path",
-        Flaw::OtherStore => "is a Nix cache for another store than /nix/store|is it the right one?",
-        Flaw::NoAnswer => "accepts connections, but timed out|see the cache's log",
-        Flaw::Broken => "closes the connection without an answer|see the cache's log",
-        Flaw::Unreachable => "cannot be reached|check the route to it",
-        Flaw::Refused | Flaw::NoConnection => {
-            "does not answer|is it switched on, and its firewall open?"
-        }
+        _ => Rank::OtherServer,
     }
 }
 
@@ -334,22 +247,433 @@ fn is_isolated(account: &Account, network: &Network) -> bool {
     account.sweep.is_some() && account.hosts() == 1 && account.asked.iter().any(is_gateway)
 }
 
-/// Adds what each interface lacks.
-fn describe_links(network: &Network, text: &mut Text) {
-    let start = text.0.len();
-    let links = network.interfaces.iter().filter(|interface| !interface.is_loopback());
-    for interface in links.take(USELESS_MAX) {
-        text.comma_after(start).link(&interface.link).add(if !interface.is_wanted_up() {
-            " is down"
-        } else if !interface.is_running() {
-            " has no carrier"
-        } else if interface.addresses.is_empty() {
-            " has no address"
-        } else {
-            " leads nowhere"
-        });
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::super::sentence::split;
+    use super::*;
+    use crate::cli::{Command, Environment, parse};
+    use crate::facts::Interface;
+    use crate::model::{Methods, Note, Probe, Verdict};
+    use crate::path::{PathId, Paths};
+    use crate::wire::netlink::Link;
+
+    /// A host of the LAN; 1 is its gateway and its DNS server.
+    fn at(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 77, 0, host], 9999))
     }
-    if text.0.len() == start {
-        text.add("there is no interface");
+
+    fn dns(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 77, 0, host], 53))
+    }
+
+    /// A host that is no cache.
+    fn no(origin: Origin, host: u8, flaw: Flaw) -> Note {
+        Note::Judged(Candidate::new(origin, at(host)), Verdict::NotACache(flaw))
+    }
+
+    /// One that answers so.
+    fn says(origin: Origin, host: u8, status: u16) -> Note {
+        no(origin, host, Flaw::Status(status))
+    }
+
+    /// Somebody says that the cache has this address.
+    fn named(address: [u8; 4]) -> Note {
+        Note::NotPrivate(Candidate::heard(Origin::Dns, (address, 9999).into(), dns(1).ip()))
+    }
+
+    fn swept(sent: u32, addresses: u32) -> [Note; 2] {
+        let time = std::time::Duration::ZERO;
+        [Note::Sweeps { probe: Probe::Arp, addresses }, Note::Swept { sent, time }]
+    }
+
+    /// A cache on the link alone.
+    fn link_local() -> Note {
+        let remote = "[fe80::1]:9999".parse().unwrap();
+        Note::OnlyLinkLocal(Candidate::new(Origin::Mdns, remote))
+    }
+
+    /// A candidate of an announcement, with a path of its own.
+    fn elsewhere(status: u16) -> Note {
+        let path = Paths::new("/system".to_owned()).add(b"/nix").unwrap();
+        let candidate = Candidate { path, ..Candidate::new(Origin::Announced, at(141)) };
+        assert_ne!(path, PathId::CONFIGURED);
+        Note::Judged(candidate, Verdict::NotACache(Flaw::Status(status)))
+    }
+
+    fn network() -> Network {
+        let gateways = vec![SocketAddr::from(([10, 77, 0, 1], 0))];
+        Network { gateways, nameservers: vec![dns(1), dns(2)], ..Network::default() }
+    }
+
+    /// The cause of how a run has ended in which this happened, and what is said of it.
+    fn tell(
+        notes: &[Note],
+        options: &str,
+        network: &Network,
+        outcome: Outcome,
+    ) -> (Cause, &'static str, String) {
+        let words = options.split_whitespace().map(Into::into);
+        let Command::Run(config) = parse(words, &Environment::default()).unwrap() else {
+            unreachable!()
+        };
+        let mut account = Account::new(Methods::all(), false);
+        for note in notes {
+            account.take(Elapsed::START, note);
+        }
+        let story = Story {
+            config: &config,
+            order_place: "/etc/order",
+            account: &account,
+            network,
+            outcome,
+            ended_at: Elapsed::from_micros(3_200_000),
+        };
+        let cause = Cause::of(&story);
+        let description = cause.describe(&story);
+        let (what, remedy) = split(&description);
+        let text = if remedy.is_empty() { what.to_owned() } else { [what, ": ", remedy].concat() };
+        (cause, cause.code(), text)
+    }
+
+    /// What is said of a run that has found nothing.
+    fn nothing(notes: &[Note], options: &str) -> String {
+        tell(notes, options, &network(), Outcome::NotFound).2
+    }
+
+    /// What must be said where this happened; each word in capitals stands for more.
+    fn check(rows: &[(&[Note], &str)]) {
+        let mut wrong = String::new();
+        for (notes, expected) in rows {
+            let mut expected = (*expected).to_owned();
+            for (word, words) in WORDS {
+                expected = expected.replace(word, words);
+            }
+            let said = nothing(notes, "");
+            if said != expected {
+                let _ = writeln!(wrong, "{notes:?}\n  said     {said}\n  expected {expected}");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
+    const WORDS: [(&str, &str); 8] = [
+        ("ORDER", "override 10.77.0.200:9999 (/etc/order)"),
+        ("CACHE", "10.77.0.141:9999"),
+        ("CLOSED", "port 9999 is closed there: start the cache, or check --port"),
+        ("SILENT", "does not answer: is it switched on, and its firewall open?"),
+        ("PUBLIC", "make the cache public (attic cache configure system --public)"),
+        ("LOST", "answers HTTP 404 to /system/nix-cache-info: check --path"),
+        (
+            "NO SERVER",
+            "none with port 9999 open: check the DNS server, or add the cache to /etc/hosts",
+        ),
+        ("NONE", "none with port 9999 open: is the cache on another network?"),
+    ];
+
+    #[test]
+    fn an_order_is_blamed_whatever_is_wrong_with_it() {
+        use Flaw::{NoAnswer, NoConnection, Refused, Unreachable};
+        use Origin::Override;
+        check(&[
+            (&[no(Override, 200, NoConnection)], "ORDER does not answer: correct or remove it"),
+            (&[no(Override, 200, Unreachable)], "ORDER does not answer: correct or remove it"),
+            (&[no(Override, 200, Refused)], "ORDER does not answer: correct or remove it"),
+            (
+                &[no(Override, 200, NoAnswer)],
+                "ORDER accepts connections, but timed out: see the cache's log",
+            ),
+            (&[says(Override, 200, 401)], "ORDER answers HTTP 401: PUBLIC"),
+            (&[says(Override, 200, 302)], "ORDER answers HTTP 302: check --port and --path"),
+            (&[says(Override, 200, 404)], "ORDER LOST"),
+            (&[Note::Started(Override)], "override none (/etc/order): remove it to search"),
+        ]);
+    }
+
+    #[test]
+    fn who_has_the_name_is_named_with_what_is_wrong() {
+        use Flaw::{
+            Broken, NoAnswer, NoConnection, NotCacheInfo, OtherStore, Refused, Unreachable,
+        };
+        use Origin::{Dns, Hosts, Mdns};
+        check(&[
+            (&[no(Dns, 141, Refused)], "dns names 10.77.0.141; CLOSED"),
+            (&[no(Hosts, 141, Refused)], "/etc/hosts names 10.77.0.141; CLOSED"),
+            (&[no(Dns, 141, NoConnection)], "CACHE (named by dns) SILENT"),
+            (&[no(Mdns, 141, Unreachable)], "CACHE (named by mdns) SILENT"),
+            (&[Note::Added(Candidate::new(Dns, at(141)))], "CACHE (named by dns) SILENT"),
+            (
+                &[no(Dns, 141, NoAnswer)],
+                "CACHE (named by dns) accepts connections, but timed out: see the cache's log",
+            ),
+            (
+                &[no(Dns, 141, Broken)],
+                "CACHE (named by dns) closes the connection without an answer: see the cache's log",
+            ),
+            (
+                &[no(Hosts, 141, NotCacheInfo)],
+                "CACHE (named by /etc/hosts) is not a Nix cache: check --port and --path",
+            ),
+            (
+                &[no(Dns, 141, OtherStore)],
+                "CACHE (named by dns) is a Nix cache for another store than /nix/store: \
+                 is it the right one?",
+            ),
+            (
+                &[says(Dns, 141, 400)],
+                "CACHE (named by dns) answers HTTP 400: allow its address or name (attic: allowed-hosts)",
+            ),
+            (&[says(Dns, 141, 404)], "CACHE LOST"),
+            // Of two addresses the one that says most.
+            (&[no(Dns, 5, NoConnection), no(Dns, 141, Refused)], "dns names 10.77.0.141; CLOSED"),
+            (&[no(Dns, 5, Refused), says(Dns, 141, 404)], "CACHE LOST"),
+        ]);
+    }
+
+    #[test]
+    fn a_private_cache_is_named_whoever_led_there() {
+        use Flaw::NoConnection;
+        use Origin::{Dns, Gateway, Neighbours, Ping, Previous, Sweep};
+        check(&[
+            (&[says(Sweep, 141, 401)], "CACHE (found by the sweep) answers HTTP 401: PUBLIC"),
+            (&[says(Ping, 141, 403)], "CACHE (found by ping) answers HTTP 403: PUBLIC"),
+            (&[says(Gateway, 141, 401)], "CACHE (the gateway) answers HTTP 401: PUBLIC"),
+            (&[says(Neighbours, 141, 401)], "CACHE (a neighbour) answers HTTP 401: PUBLIC"),
+            (&[says(Previous, 141, 401)], "CACHE (chosen before) answers HTTP 401: PUBLIC"),
+            (&[elsewhere(401)], "CACHE (announced) answers HTTP 401: make the cache public"),
+            (
+                &[says(Sweep, 141, 401), no(Dns, 5, NoConnection)],
+                "CACHE (found by the sweep) answers HTTP 401: PUBLIC",
+            ),
+            (
+                &[says(Dns, 5, 404), says(Sweep, 141, 401)],
+                "CACHE (found by the sweep) answers HTTP 401: PUBLIC",
+            ),
+            // It has answered once, and is silent when asked because it has the name.
+            (
+                &[says(Sweep, 141, 401), no(Dns, 141, NoConnection)],
+                "CACHE (named by dns) answers HTTP 401: PUBLIC",
+            ),
+        ]);
+        for path in ["/", "/a/b"] {
+            let said = nothing(&[says(Sweep, 141, 401)], &["--path ", path].concat());
+            assert!(said.ends_with("answers HTTP 401: make the cache public"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_portal_answers_everybody_alike() {
+        use Flaw::{NotCacheInfo, Refused};
+        use Origin::{Dns, Gateway, Sweep};
+        let redirect = says(Gateway, 1, 302);
+        check(&[
+            (
+                &[redirect, says(Dns, 141, 307), no(Sweep, 5, Refused)],
+                "every answer was a redirect (HTTP 302 from 10.77.0.1:9999): \
+                 a captive portal? log in there first",
+            ),
+            (
+                &[redirect, no(Sweep, 141, NotCacheInfo)],
+                "10.77.0.1:9999 (the gateway) answers HTTP 302: check --port and --path",
+            ),
+            (
+                &[redirect, says(Sweep, 141, 500)],
+                "CACHE (found by the sweep) answers HTTP 500: see the cache's log",
+            ),
+            (
+                &[redirect, says(Sweep, 141, 401)],
+                "CACHE (found by the sweep) answers HTTP 401: PUBLIC",
+            ),
+            (&[redirect, says(Dns, 141, 404)], "CACHE LOST"),
+        ]);
+    }
+
+    #[test]
+    fn servers_and_addresses_of_no_use_are_told() {
+        use Flaw::{NoConnection, NotCacheInfo};
+        use Origin::{Previous, Sweep};
+        check(&[
+            (&[says(Sweep, 141, 404)], "CACHE LOST"),
+            (&[elsewhere(404)], "CACHE (announced) answers HTTP 404: see the cache's log"),
+            (
+                &[link_local()],
+                "[fe80::1]:9999 answers only at a link-local address, which Nix cannot use: \
+                 give it an IPv4 or ULA address",
+            ),
+            (
+                &[named([93, 184, 216, 34])],
+                "dns names 93.184.216.34, a public address: to allow it, add it to /etc/hosts",
+            ),
+            // What a server says that blocks the name.
+            (&[named([0, 0, 0, 0])], "name unknown; 0 hosts, NONE"),
+            (&[named([127, 0, 0, 1])], "name unknown; 0 hosts, NONE"),
+            (
+                &[no(Sweep, 141, NotCacheInfo)],
+                "CACHE (found by the sweep) is not a Nix cache: check --port and --path",
+            ),
+            (&[no(Previous, 141, NoConnection)], "CACHE (chosen before) SILENT"),
+        ]);
+    }
+
+    #[test]
+    fn who_was_not_asked_or_is_not_there() {
+        use Flaw::Refused;
+        use Origin::{Gateway, Sweep};
+        let part = swept(300, 65533);
+        let limit = swept(1022, 65533);
+        let short = swept(100, 254);
+        let all = swept(254, 254);
+        let [asked, other, stranger] = [1, 2, 9].map(|host| Note::AskedServer(dns(host)));
+        let denied = |denial| Note::ServerSaid(dns(1), Some(denial));
+        let host = no(Sweep, 5, Refused);
+        let gateway = no(Gateway, 1, Refused);
+        check(&[
+            (&limit, "asked 1,022 of 65,533 addresses: name the part where it is, --sweep CIDR"),
+            (
+                &[part[0], part[1], Note::BudgetSpent],
+                "asked 300 of 65,533 addresses: name the part where it is, --sweep CIDR",
+            ),
+            (
+                &[short[0], short[1], Note::BudgetSpent],
+                "the time was up before all had answered: raise --budget",
+            ),
+            (&all, "name unknown; 0 hosts, NONE"),
+            // Servers that are guessed, and those that have spoken, are not to blame.
+            (
+                &[asked, host, no(Sweep, 6, Refused)],
+                "DNS 10.77.0.1 does not answer; 2 hosts, NO SERVER",
+            ),
+            (
+                &[asked, denied(Denial::Unreachable), host],
+                "DNS 10.77.0.1 does not answer; 1 host, NO SERVER",
+            ),
+            (
+                &[asked, other, denied(Denial::NoSuchName)],
+                "DNS 10.77.0.2 does not answer; 0 hosts, NO SERVER",
+            ),
+            (&[stranger], "name unknown; 0 hosts, NONE"),
+            (&[asked, denied(Denial::Failed)], "name unknown; 0 hosts, NONE"),
+            (
+                &[all[0], all[1], gateway],
+                "only the gateway is visible: a guest network that keeps its clients apart?",
+            ),
+            (&[all[0], all[1], gateway, host], "name unknown; 2 hosts, NONE"),
+            (&[all[0], all[1], host], "name unknown; 1 host, NONE"),
+            (&[gateway], "name unknown; 1 host, NONE"),
+            (&[], "name unknown; 0 hosts, NONE"),
+        ]);
+    }
+
+    /// Each with the code of its cause, the first that applies first: of any two the first is told.
+    #[test]
+    fn the_first_that_applies_is_told() {
+        let order: [(&str, Vec<Note>); 13] = [
+            ("http-status", vec![says(Origin::Sweep, 141, 401)]),
+            ("port-closed", vec![no(Origin::Dns, 142, Flaw::Refused)]),
+            ("http-status", vec![says(Origin::Sweep, 143, 404)]),
+            ("link-local", vec![link_local()]),
+            ("public-address", vec![named([93, 184, 216, 34])]),
+            ("sweep-limit", swept(1022, 65533).to_vec()),
+            ("captive-portal", vec![says(Origin::Sweep, 144, 302)]),
+            ("other-store", vec![no(Origin::Sweep, 145, Flaw::OtherStore)]),
+            ("gone", vec![no(Origin::Previous, 146, Flaw::NoConnection)]),
+            ("budget", vec![Note::BudgetSpent]),
+            ("dns-silent", vec![Note::AskedServer(dns(1))]),
+            (
+                "isolated",
+                [swept(9, 9).as_slice(), &[no(Origin::Gateway, 1, Flaw::Refused)]].concat(),
+            ),
+            ("name-unknown", vec![]),
+        ];
+        let told = |notes: &[Note]| {
+            let (cause, code, text) = tell(notes, "", &network(), Outcome::NotFound);
+            (code, cause.remote(), text)
+        };
+        for (index, (code, first)) in order.iter().enumerate() {
+            let alone = told(first);
+            assert_eq!(alone.0, *code, "{alone:?}");
+            for (later, second) in &order[index + 1..] {
+                // A search sweeps once.
+                if (*code, *later) == ("sweep-limit", "isolated") {
+                    continue;
+                }
+                for notes in [[&first[..], second].concat(), [&second[..], first].concat()] {
+                    // Where another has answered, a redirect is no portal's.
+                    let is_both = (*code, *later) == ("captive-portal", "other-store");
+                    let both = told(&notes);
+                    let code = if is_both { "http-status" } else { code };
+                    assert_eq!((both.0, both.1), (code, alone.1), "{code} {later}: {}", both.2);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_ends_have_causes_of_their_own() {
+        let found = |origin, host| {
+            let path = PathId::CONFIGURED;
+            let found = crate::model::Found { remote: at(host), path, origin, by_name: false };
+            tell(&[], "", &network(), Outcome::Found(found)).2
+        };
+        for (origin, expected) in [
+            (Origin::Override, "override 10.77.0.141:9999 (/etc/order)"),
+            (Origin::Previous, "10.77.0.141:9999 (chosen before) is still there"),
+            (Origin::Hosts, "/etc/hosts names 10.77.0.141"),
+            (Origin::Dns, "dns names 10.77.0.141"),
+            (Origin::Mdns, "mdns names 10.77.0.141"),
+            (Origin::Gateway, "10.77.0.141:9999 (the gateway); no cache has the name"),
+            (Origin::Sweep, "10.77.0.141:9999 (found by the sweep); no cache has the name"),
+        ] {
+            assert_eq!(found(origin, 141), expected);
+        }
+        let link = |name: &str, index, flags| {
+            let mut letters = [0; 16];
+            letters[..name.len()].copy_from_slice(name.as_bytes());
+            let (kind, master) = (crate::wire::netlink::LinkKind::Hardware, 0);
+            let link = Link {
+                name: letters,
+                index,
+                flags,
+                kind,
+                master,
+                hardware_type: 1,
+                hardware_address: None,
+                carrier_changes: 0,
+            };
+            Interface { link, addresses: Vec::new(), is_wireless: false }
+        };
+        let mut network = Network::default();
+        let none =
+            |network: &Network, notes: &[Note]| tell(notes, "", network, Outcome::NoNetwork).2;
+        assert_eq!(none(&network, &[]), "no usable network in 3.2 s: there is no interface");
+        network.interfaces =
+            vec![link("eth0", 2, 0x1003), link("wlan0", 3, 0x11043), link("eth1", 4, 0)];
+        let said =
+            "no usable network in 3.2 s: eth0 has no carrier, wlan0 has no address, eth1 is down";
+        // Nothing else is to blame, whatever could not be reached.
+        assert_eq!(none(&network, &[no(Origin::Dns, 141, Flaw::Unreachable)]), said);
+        network.interfaces[1].addresses = vec![([10, 77, 0, 50].into(), 24)];
+        let said = "the network came up too late to search it: run it again, or raise --budget";
+        assert_eq!(none(&network, &[]), said);
+        assert_eq!(tell(&[], "", &network, Outcome::Interrupted).2, "a signal");
+    }
+
+    #[test]
+    fn only_what_can_be_mended_is_a_problem() {
+        for (note, expected) in [
+            (no(Origin::Dns, 141, Flaw::Refused), true),
+            (says(Origin::Sweep, 141, 401), true),
+            (says(Origin::Previous, 141, 401), true),
+            (says(Origin::Gateway, 1, 302), true),
+            (link_local(), true),
+            (named([93, 184, 216, 34]), true),
+            (no(Origin::Sweep, 141, Flaw::NotCacheInfo), false),
+            (no(Origin::Previous, 141, Flaw::NoConnection), false),
+            (Note::AskedServer(dns(1)), false),
+        ] {
+            let (cause, ..) = tell(&[note], "", &network(), Outcome::NotFound);
+            assert_eq!(cause.is_problem(), expected, "{note:?}");
+        }
     }
 }

@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 
 use super::account::Account;
-use super::cause::{Cause, Story, split};
+use super::cause::{Cause, Story};
 use super::report::{push_result, push_word};
+use super::sentence::split;
 use super::template::Values;
 use super::words::{describe, outcome_word};
 use crate::elapsed::Elapsed;
 use crate::facts::Network;
-use crate::model::{Flaw, Origin, Outcome};
+use crate::model::{Origin, Outcome};
 use crate::output::{Files, State};
 use crate::path::Paths;
 use crate::text::Text;
@@ -68,7 +69,7 @@ fn push_cause(json: &mut Text, cause: Cause, story: &Story) {
         values.remote = remote;
         json.fill(r#","address":"%r""#, &values);
     }
-    if let Cause::NotACache(_, Flaw::Status(status)) = cause {
+    if let Some(status) = cause.status() {
         values.other = status.into();
         json.fill(r#","http_status":%d"#, &values);
     }

@@ -1,6 +1,6 @@
 //! Everything that speaks to people and to other programs: notes → [`account`] → [`cause`] → the log,
-//! `--explain` and `--json`. [`words`] and [`cause`] have all that is said in English of a run; what is
-//! said of the command line stands in [`cli`](crate::cli).
+//! `--explain` and `--json`. [`sentence`] and [`words`] have all that is said in English of a run; what
+//! is said of the command line stands in [`cli`](crate::cli).
 
 mod account;
 mod cause;
@@ -8,6 +8,7 @@ mod errors;
 mod json;
 mod log;
 mod report;
+mod sentence;
 mod template;
 mod words;
 

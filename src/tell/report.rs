@@ -1,7 +1,8 @@
 //! `--explain`: a run for people, on one screen of 24 rows and 80 columns.
 
 use super::account::{Account, Asked, Said, Server, Times};
-use super::cause::{Cause, Story, split};
+use super::cause::{Cause, Story};
+use super::sentence::split;
 use super::template::Values;
 use super::words::{denial_word, describe, family_word, probe_word, push_flaw, verdict};
 use crate::elapsed::Elapsed;

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::account::{Account, Times};
-use super::cause::{Cause, Story, split};
+use super::cause::{Cause, Story};
 use super::errors::describe_error;
+use super::sentence::split;
 use super::template::Values;
 use crate::address::Family;
 use crate::elapsed::Elapsed;
