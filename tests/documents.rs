@@ -216,7 +216,7 @@ fn the_page_has_the_exit_statuses() {
 fn the_page_has_the_environment() {
     let mut read: BTreeSet<_> = BTreeSet::new();
     for (_, code) in sources() {
-        read.extend(between(&code, "environment(c\"", '"').into_iter().map(str::to_owned));
+        read.extend(between(&code, "environment(\"", '"').into_iter().map(str::to_owned));
     }
     let said: BTreeSet<_> = items(".Sh ENVIRONMENT", "Ev").into_iter().collect();
     assert_eq!(said, read);
