@@ -186,7 +186,7 @@ pub(super) fn push_result(story: &Story, origin: Origin, text: &mut Text) {
     }
     if let (Origin::Sweep, Some(sweep)) = (origin, account.sweep) {
         text.number(sweep.sent as usize).add(" of ").number(sweep.addresses as usize);
-        text.add(" addresses ").add(probe_word(sweep.probe)).add(": ");
+        text.add(" addresses (").add(probe_word(sweep.probe)).add("): ");
     }
     if account.of(origin).next().is_some() {
         return push_hosts(story, origin, text);
@@ -210,7 +210,8 @@ pub(super) fn push_result(story: &Story, origin: Origin, text: &mut Text) {
 /// Adds the hosts of a method, counted by what they did; what is of interest is named.
 fn push_hosts(story: &Story, origin: Origin, text: &mut Text) {
     let hosts = || story.account.of(origin);
-    if 1 < hosts().count() {
+    // A sweep has said how many it asked; of a row only the start is seen.
+    if 1 < hosts().count() && origin != Origin::Sweep {
         text.number(hosts().count()).add(" hosts: ");
     }
     let start = text.0.len();

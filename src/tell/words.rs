@@ -259,7 +259,7 @@ pub(super) fn describe(note: Note, paths: &Paths, text: &mut Text) {
         }
         Note::Sweeps { probe, addresses } => {
             (values.number, values.words) = (addresses, probe_word(probe));
-            "sweep: asking %n addresses %w"
+            "sweep: asking %n addresses by %w"
         }
         Note::Swept { sent, time } => {
             (values.number, values.time) = (sent, Elapsed::START + time);
@@ -318,8 +318,8 @@ pub(super) const fn family_word(family: Family) -> &'static str {
 /// How a sweep asks.
 pub(super) const fn probe_word(probe: Probe) -> &'static str {
     match probe {
-        Probe::Arp => "by ARP",
-        Probe::Connect => "by connecting",
+        Probe::Arp => "ARP",
+        Probe::Connect => "connecting",
     }
 }
 
