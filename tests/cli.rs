@@ -212,7 +212,9 @@ fn what_is_not_a_cache_is_not_believed() {
         let output = place.run("");
         assert_eq!(output.status.code(), Some(0), "{}", log(&output));
         assert_eq!(place.read("nix.conf").unwrap(), FALLBACK);
-        assert!(log(&output).contains(remedy), "{remedy}: {}", log(&output));
+        let log = log(&output);
+        let last = log.lines().last().unwrap();
+        assert!(last.contains("Cause: override ") && last.contains(remedy), "{remedy}: {log}");
     }
 }
 

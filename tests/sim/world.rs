@@ -9,10 +9,10 @@ use cache_resolver::config::Config;
 use cache_resolver::elapsed::Elapsed;
 use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous};
 use cache_resolver::interface::{Channel, Failure, Input, MdnsDatagram, Output};
-use cache_resolver::model::Origin;
-use cache_resolver::model::{Candidate, Note, Outcome, Verdict};
+use cache_resolver::model::{Candidate, Flaw, Note, Origin, Outcome, Verdict};
 use cache_resolver::path::{PathId, Paths};
 use cache_resolver::search::Search;
+use cache_resolver::tell::{Account, Cause, Story};
 use cache_resolver::wire::icmp;
 use cache_resolver::wire::netlink::{Link, LinkKind};
 
@@ -147,7 +147,7 @@ pub enum Host {
 
 impl Host {
     /// Everything that is not a cache.
-    pub const LIARS: [Self; 11] = [
+    pub const LIARS: [Self; 13] = [
         Self::Refuses,
         Self::SwallowsSyn,
         Self::Tarpit,
@@ -155,6 +155,8 @@ impl Host {
         Self::DiesMidway,
         Self::Closes,
         Self::Status(401),
+        Self::Status(403),
+        Self::Status(404),
         Self::Status(307),
         Self::Page,
         Self::OtherStore,
@@ -657,6 +659,10 @@ struct Run<'a> {
     has_packet_socket: bool,
     /// Candidates of those who name the cache that are not judged yet.
     named: Vec<Candidate>,
+    /// Who has answered which request last, and with which HTTP status, as far as the search was told.
+    answers: Vec<(SocketAddr, String, u16)>,
+    /// What the cause is told from.
+    account: Account,
     /// Connections that nobody has accepted yet.
     unresolved: Vec<(Channel, IpAddr)>,
     /// Hosts whose Ethernet address the kernel knows, and connections that wait for that.
@@ -677,8 +683,8 @@ pub fn config(budget: &str, options: &str) -> Config {
 }
 
 /// Runs a search in the world and checks what must hold in any world: it ends within the budget,
-/// without a busy loop, without a deadline in the past, with channels closed once they are done, and
-/// with a winner only if that is a cache.
+/// without a busy loop, without a deadline in the past, with channels closed once they are done, with a
+/// winner only if that is a cache, and with a cause that is true.
 pub fn run(world: &mut World, context: &str) -> End {
     let config = config(world.budget, world.options);
     world.known.nameservers = world.servers.iter().map(|(server, ..)| *server).collect();
@@ -694,6 +700,8 @@ pub fn run(world: &mut World, context: &str) -> End {
         listens: false,
         has_packet_socket: false,
         named: Vec::new(),
+        answers: Vec::new(),
+        account: Account::new(config.methods, false),
         unresolved: Vec::new(),
         resolved: Vec::new(),
         waiting: Vec::new(),
@@ -718,7 +726,9 @@ pub fn run(world: &mut World, context: &str) -> End {
         let wait_until = match run.drain(&mut search) {
             Ok(wait_until) => wait_until,
             Err(outcome) => {
-                run.world.paths = search.into_parts().0;
+                let (paths, surroundings) = search.into_parts();
+                run.world.paths = paths;
+                run.judge_cause(&config, outcome, &surroundings.into_parts().0);
                 return run.judge(outcome, config.budget);
             }
         };
@@ -853,6 +863,7 @@ impl Run<'_> {
     /// Keeps a note, and in mind who may yet be chosen by name.
     fn take_note(&mut self, note: Note) {
         self.world.notes.push(note);
+        self.account.take(self.now, &note);
         match note {
             Note::Added(candidate)
                 if candidate.origin.is_named() && !needs_zone(candidate.remote.ip()) =>
@@ -1182,6 +1193,7 @@ impl Run<'_> {
                 search.handle(self.now, Input::Connected(channel));
             }
             Event::Received(channel, bytes) if is_open(&channel) => {
+                self.take_answer(channel, &bytes);
                 search.handle(self.now, Input::Received(channel, &bytes));
             }
             Event::Failed(channel, failure) if is_open(&channel) => {
@@ -1220,6 +1232,81 @@ impl Run<'_> {
             Event::Connected(_) | Event::Received(..) | Event::Failed(..) => {
                 search.handle(self.now, Input::Tick);
             }
+        }
+    }
+
+    /// Whatever is told of the end is true of the world, and what should be told is.
+    fn judge_cause(&self, config: &Config, outcome: Outcome, network: &Network) {
+        let story = Story {
+            config,
+            order_place: "",
+            account: &self.account,
+            network,
+            outcome,
+            ended_at: self.now,
+        };
+        let cause = Cause::of(&story);
+        let said = cause.describe(&story).0;
+        let context = format!("{}: {cause:?}: {said}: {:?}", self.context, self.world.hosts);
+        assert!(!said.is_empty(), "{context}");
+        if outcome != Outcome::NotFound {
+            return;
+        }
+        let has = |wanted: &[u16]| self.answers.iter().any(|answer| wanted.contains(&answer.2));
+        let gave = |remote, status| {
+            self.answers.iter().any(|answer| (answer.0, answer.2) == (remote, status))
+        };
+        match cause {
+            Cause::NotACache(candidate, Flaw::Status(status)) => {
+                assert!(gave(candidate.remote, status), "nobody said so: {context}");
+                assert!(said.contains(&candidate.remote.ip().to_string()), "{context}");
+            }
+            Cause::NotACache(candidate, Flaw::Refused) => {
+                let host = self.world.host_at(candidate.remote).map(|(host, _)| host);
+                let is_closed = matches!(host, Some(Host::Refuses | Host::OpensAt(_)));
+                assert!(is_closed, "the port is not closed: {context}");
+            }
+            Cause::Portal(candidate, status) => {
+                assert!(gave(candidate.remote, status), "nobody said so: {context}");
+                let all = self.answers.iter().all(|answer| (300..400).contains(&answer.2));
+                assert!(all, "not every answer was a redirect: {context}");
+            }
+            Cause::Public(candidate) => {
+                assert!(!is_private(candidate.remote.ip()), "{context}");
+            }
+            Cause::SilentServer(server) => {
+                let configured = self.world.servers.iter().find(|(at, ..)| *at == server);
+                assert!(configured.is_some(), "it is a guess: {context}");
+            }
+            _ => {}
+        }
+        // A private cache is always named, and before a wrong path only who has the name.
+        let is_about = |statuses: &[u16]| matches!(cause, Cause::NotACache(_, Flaw::Status(status)) if statuses.contains(&status));
+        let is_said = |cause| matches!(cause, Cause::NotACache(it, _) if it.origin.is_named());
+        assert!(!has(&[401, 403]) || is_about(&[401, 403]), "a private cache: {context}");
+        assert!(
+            !has(&[404]) || is_about(&[400, 401, 403, 404]) || is_said(cause),
+            "a wrong path: {context}"
+        );
+        // That nobody has the port open is only said where that is so.
+        let is_nobody = said.contains("none with port") || cause == Cause::Isolated;
+        assert!(!is_nobody || self.answers.is_empty(), "{:?}: {context}", self.answers);
+    }
+
+    /// Keeps in mind what a whole answer to a request says.
+    fn take_answer(&mut self, channel: Channel, bytes: &[u8]) {
+        let Some((_, remote, request, _)) = self.open.iter().find(|(open, ..)| *open == channel)
+        else {
+            return;
+        };
+        let host = self.world.host_at(*remote).map(|(host, _)| host);
+        let is_whole = !matches!(host, Some(Host::DiesMidway | Host::Drips));
+        if let Some(status) = bytes.strip_prefix(b"HTTP/1.1 ").filter(|_| is_whole) {
+            let status = str::from_utf8(&status[..3]).unwrap().parse().unwrap();
+            let target = String::from_utf8_lossy(request).split(' ').nth(1).unwrap().to_owned();
+            let remote = *remote;
+            self.answers.retain(|known| (known.0, &known.1) != (remote, &target));
+            self.answers.push((remote, target, status));
         }
     }
 
