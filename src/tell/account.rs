@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::address::Family;
+use crate::address::{Family, is_private};
 use crate::elapsed::Elapsed;
 use crate::model::{Candidate, Flaw, Methods, Note, Origin, Probe, Verdict};
 use crate::wire::dns::Denial;
@@ -147,9 +147,9 @@ impl Account {
             Note::Added(candidate) => self.take_verdict(candidate, None),
             Note::Judged(candidate, verdict) => self.take_verdict(candidate, Some(verdict)),
             Note::NotPrivate(candidate) => {
-                // Who blocks names gives such addresses instead.
+                // The others are no public ones: a link's own, or what a server says that blocks the name.
                 let address = candidate.remote.ip();
-                if !address.is_unspecified() && !address.is_loopback() {
+                if !is_private(address) && !address.is_unspecified() && !address.is_loopback() {
                     self.far = self.far.or(Some(candidate));
                 }
             }

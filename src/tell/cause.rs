@@ -508,6 +508,7 @@ mod tests {
             // What a server says that blocks the name.
             (&[named([0, 0, 0, 0])], "name unknown; 0 hosts, NONE"),
             (&[named([127, 0, 0, 1])], "name unknown; 0 hosts, NONE"),
+            (&[named([169, 254, 3, 4])], "name unknown; 0 hosts, NONE"),
             (
                 &[no(Sweep, 141, NotCacheInfo)],
                 "CACHE (found by the sweep) is not a Nix cache: check --port and --path",
