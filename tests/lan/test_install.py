@@ -1,5 +1,6 @@
 """nix/install, in root directories of its own, and in the system that runs: that of a mount namespace."""
 
+import base64
 import os
 import re
 import shutil
@@ -12,6 +13,9 @@ from lan import PROGRAM, REPOSITORY
 UNITS = "etc/systemd/system"
 DROP_IN = f"{UNITS}/cache-resolver.service.d"
 INCLUDE = "!include /etc/cache-resolver/nix.conf\n"
+# Of 32 bytes, as every key is.
+KEY = f"main:{base64.b64encode(bytes(range(32))).decode()}"
+PLACEHOLDER = "main:PUT-YOUR-KEY-HERE"
 # Where a machine's commands are, Rust's from Debian apart.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -95,12 +99,12 @@ def system(tmp_path):
 
 
 def test_relative_root_from_anywhere(system):
-    system.install("--public-key", "a:b", "--port", "8080")
+    system.install("--public-key", KEY, "--port", "8080")
     assert system.status == 0, system.said
     assert system.read("etc/default/cache-resolver") == "OPTIONS=\"'--port' '8080' \"\n"
     assert system.read("etc/nix/nix.conf") == f"max-jobs = 3\n{INCLUDE}"
     assert system.read("etc/cache-resolver/nix.conf") == (
-        "extra-trusted-public-keys = a:b\n!include /run/cache-resolver/nix.conf\n")
+        f"extra-trusted-public-keys = {KEY}\n!include /run/cache-resolver/nix.conf\n")
     wanted = system.path(f"{UNITS}/multi-user.target.wants")
     assert {path.name for path in wanted.iterdir()} == {"cache-resolver.service", "cache-resolver-watch.service"}
     assert system.path(f"{UNITS}/paths.target.wants/cache-resolver-nix.path").is_symlink()
@@ -122,17 +126,28 @@ def test_relative_root_from_anywhere(system):
 @pytest.mark.parametrize("document", ["README.md", "nix/README.md"])
 def test_as_the_document_says(system, document):
     command = re.search(r"^ *sudo nix/install (--public-key .*)$", (REPOSITORY / document).read_text(), re.MULTILINE)
-    system.install(*command.group(1).split())
+    words = command.group(1).split()
+    # Nobody's key, and Nix would fetch nothing from any cache: it has to be replaced.
+    before = system.files
+    system.install(*words)
+    assert system.status == 1 and f"--public-key {PLACEHOLDER}: no key" in system.said
+    assert "attic cache info" in system.said
+    assert system.files == before
+    system.install(*(KEY if word == PLACEHOLDER else word for word in words))
     assert system.status == 0, system.said
     options = "'--host' 'attic.home.arpa' '--port' '8080' '--path' '/main' "
     assert system.read("etc/default/cache-resolver") == f'OPTIONS="{options}"\n'
-    assert "extra-trusted-public-keys = main:PUT-YOUR-KEY-HERE\n" in system.read("etc/cache-resolver/nix.conf")
+    assert f"extra-trusted-public-keys = {KEY}\n" in system.read("etc/cache-resolver/nix.conf")
 
 
 @pytest.mark.parametrize("options, complaint", [
     (("--root", "nowhere"), "nowhere"), (("--root",), "--root has no value"), (("--public-key",), "no value"),
     (("--prot", "1"), "unknown option --prot"), (("--host", "a", "--no-watch"), "unknown option --no-watch"),
-    (("--setting", "a='b'"), "no quotes")])
+    (("--setting", "a='b'"), "no quotes"),
+    # No name, no value, too short, too long, another alphabet, a comment, two in one.
+    *((("--public-key", key), f"--public-key {key}: no key") for key in (
+        KEY.removeprefix("main"), "main:", "main:AAAA", KEY[:-1], f"{KEY}=", KEY.replace("A", "-"), f"#{KEY}",
+        f"{KEY} {KEY}"))])
 def test_refused_before_anything_is_changed(system, options, complaint):
     before = system.files
     system.install(*options)
