@@ -11,10 +11,11 @@ import typing
 import jsonschema
 import pytest
 
-from lan import NETWORK, REPOSITORY, Lan
+from lan import NETWORK, REPOSITORY, Lan, wait_until
 
 COLUMNS, ROWS, BYTES = 80, 24, 4096  # a terminal's, and of DIR/explain at most
 LABEL_WIDTH = 11
+REPORTS = "--explain", "--json"
 SCHEMA = json.loads((REPOSITORY / "tests/json/schema.json").read_text())
 HOUSE_16 = ipaddress.ip_network("10.77.0.0/16")
 FAST = ("--sweep-rate", "2000")  # nothing here depends on how fast a sweep is
@@ -134,6 +135,15 @@ def a_closed_port(house):
     house.serve_dns(house.cache.address)
 
 
+@situation("port-closed", "dns names 10.77.0.141; port 9999 is closed there", "start the cache, or check --port",
+           address="10.77.0.141:9999")
+def a_port_that_was_open_before(house):
+    dns(house)
+    for report in REPORTS:
+        assert house.client.resolve("--output-dir", house.client.directory / report).status == 0
+    house.cache.stop(house.cache.nginx)
+
+
 @situation("http-status", "10.77.0.141:9999 (found by the sweep) answers HTTP 401",
            "make the cache public (attic cache configure system --public)",
            address="10.77.0.141:9999", http_status=401)
@@ -145,6 +155,14 @@ def a_private_cache(house):
            "check --path", address="10.77.0.141:9999", http_status=404, options=("--path", "/sytem"))
 def a_wrong_path(house):
     dns(house)
+
+
+@situation("http-status", "10.77.0.141:9999 (named by dns) answers HTTP 301",
+           "does it want TLS? serve plain HTTP, too",
+           address="10.77.0.141:9999", http_status=301)
+def a_cache_that_wants_tls(house):
+    house.serve_dns(house.cache.address)
+    house.cache.serve_cache(extra="return 301 https://waterbug.lan:9999$request_uri;")
 
 
 @situation("link-local", "LINK-LOCAL answers only at a link-local address, which Nix cannot use",
@@ -176,6 +194,20 @@ def a_captive_portal(house):
     house.router.serve_cache(extra="return 302 http://portal.example/;")
 
 
+@situation("captive-portal", "every answer was a redirect (HTTP 302 from 10.77.0.1:9999)",
+           "a captive portal? log in there first", address="10.77.0.1:9999", http_status=302)
+def a_captive_portal_with_public_addresses(house):
+    house.router.serve_dns("--address=/#/93.184.216.34")
+    house.router.serve_cache(extra="return 302 http://portal.example/;")
+    house.client.run("ip", "route", "add", "default", "via", house.router.address)
+
+
+@situation("dns-failed", "DNS 10.77.0.1 refuses, or has failed; 2 hosts, none with port 9999 open",
+           "check the DNS server, or add the cache to /etc/hosts", address="10.77.0.1:53")
+def a_dns_server_that_refuses(house):
+    house.router.serve_dns()
+
+
 @situation("dns-silent", "DNS 10.77.0.1 does not answer; 2 hosts, none with port 9999 open",
            "check the DNS server, or add the cache to /etc/hosts", address="10.77.0.1:53")
 def a_silent_dns_server(house):
@@ -204,6 +236,15 @@ def no_network(house):
     house.unplug(house.client)
 
 
+@situation("no-network", "no usable network in TIME: eth0 has only a link-local address (no DHCP answer?)", status=75,
+           label="NO NETWORK", result="no network (TIME); Nix uses https://cache.nixos.org",
+           options=("--budget", "1"))
+def no_dhcp_server(house):
+    house.client.run("ip", "address", "flush", "dev", "eth0")
+    house.client.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
+    wait_until(lambda: house.client.addresses("link"), "a link-local address")
+
+
 def without_times(text):
     """The text, whenever things happened."""
     return re.sub(r"\d+(\.\d+)? m?s\b", "TIME", text)
@@ -227,10 +268,9 @@ def test_everything_says_the_same(told):
     with Lan(told.network) as lan:
         house = House(lan)
         words = (*FAST, *told.options, *(told.arrange(house) or ()))
-        reports = "--explain", "--json"
         with concurrent.futures.ThreadPoolExecutor() as both:
             text, data = both.map(lambda report: house.client.resolve(
-                *words, report, "--output-dir", house.client.directory / report, check=False), reports)
+                *words, report, "--output-dir", house.client.directory / report, check=False), REPORTS)
         left = house.client.directory / "--explain/explain"
         assert left.read_text() == text.stdout and left.stat().st_mode & 0o7777 == 0o644
         link_local = (house.cache.addresses("link") or [""])[0]
@@ -277,3 +317,42 @@ def check_json(told, report, cause, address):
                 "http_status": told.http_status}
     given = {**report["cause"], "text": without_times(report["cause"]["text"])}
     assert given == {key: value for key, value in expected.items() if value is not None}
+
+
+@pytest.fixture
+def house():
+    """One whose DNS server knows of no cache."""
+    with Lan() as lan:
+        house = House(lan)
+        house.serve_dns()
+        yield house
+
+
+@pytest.mark.parametrize("options", [
+    ("--dry-run",),
+    ("--methods", "hosts", "--upstream", "https://cache.nixos.org", "--upstream", "https://nix-community.cachix.org")])
+def test_the_cause_is_in_the_second_row_and_no_row_is_too_long(house, options):
+    screen = house.client.resolve("--explain", *FAST, *options).stdout
+    lines = [line.removeprefix("# ") for line in screen.splitlines()]
+    assert lines[0].startswith("NOT FOUND ") and lines[1].startswith("cause "), screen
+    assert max(map(len, screen.splitlines())) <= COLUMNS, screen
+
+
+@pytest.mark.parametrize("name, shown", [('e"h\\0', "e?h?0"), ("e\x1b[31mh", "e?[31mh"), ("e\u00e4h", "e??h")])
+def test_an_interface_may_have_any_name(house, name, shown):
+    """The kernel refuses only a slash, a colon and white space."""
+    client = house.client
+    client.run("ip", "link", "set", "eth0", "down")
+    client.run("ip", "link", "set", "eth0", "name", name)
+    client.run("ip", "link", "set", name, "up")
+    wait_until(lambda: client.run("cat", f"/sys/class/net/{name}/operstate").stdout == "up\n", name)
+    words = "--methods", "dns,mdns", "--budget", "2"
+    for row in (f"on         {shown} 10.77.0.50/24, DNS 10.77.0.1",
+                f"cause      no usable network in TIME: {shown} has no carrier"):
+        text, data = (client.resolve(*words, report, check=False) for report in REPORTS)
+        assert row in without_times(text.stdout).splitlines()
+        assert (client.directory / "out/explain").read_text().replace("\n", "").isprintable()
+        assert (text.log + data.log).replace("\n", "").isprintable()
+        report = json.loads(data.stdout)
+        jsonschema.Draft202012Validator(SCHEMA).validate(report)
+        house.unplug(client)

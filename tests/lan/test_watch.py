@@ -1,5 +1,6 @@
 """`--watch`: the machine moves, the cache comes and goes, and the files follow."""
 
+import json
 import os
 import pathlib
 import re
@@ -120,6 +121,26 @@ def test_a_network_that_comes_after_the_budget(home, cache):
     time.sleep(2)
     client.plug()
     assert watcher.wait_for(cache) < MOVE_MAX
+
+
+def test_why_there_is_none_follows_too(lan, router):
+    """The files are those of before, but not the reason."""
+    private, client = lan.host("private", 142), lan.host("late", 50)
+    private.serve_cache(extra="return 401;")
+    router.serve_dns(f"--host-record=waterbug.lan,{private.address}")
+    client.write_etc("resolv.conf", f"nameserver {router.address}\n")
+    client.run("ip", "link", "set", "eth0", "down")
+    watcher = Watcher(client, "--json", "--budget", "1")
+    watcher.wait_for(None, 3)
+    wait_until(lambda: "eth0 is down" in (watcher.read("explain") or ""), watcher.log)
+    stamp = watcher.stamp()
+    client.run("ip", "link", "set", "eth0", "up")
+    why = f"{private.address}:9999 (named by dns) answers HTTP 401"
+    wait_until(lambda: f"\ncause      {why}\n" in watcher.read("explain"), watcher.log)
+    wait_until(lambda: f". Cause: {why}: make the cache public" in watcher.log, watcher.log)
+    assert watcher.stamp() == stamp
+    reports = [json.loads(line) for line in watcher.log.splitlines() if line.startswith("{")]
+    assert [report["cause"]["code"] for report in reports] == ["no-network", "http-status"]
 
 
 def test_idle_means_asleep_small_and_silent(home, cache, client):
