@@ -45,9 +45,9 @@ pub mod status {
 pub fn run(config: &Config, signals: &StopSignals, clock: Clock) -> c_int {
     let log = Log::new(Sink::of_stderr(), config.verbosity);
     let paths = Paths::new(config.path.clone());
-    let (previous, standing, changed) = (None, None, None);
+    let (previous, standing, told, changed) = (None, None, None, None);
     let buffer = vec![0; RECEIVE_MAX];
-    Run { config, log, signals, previous, is_ordered: true, paths, buffer, standing, changed }
+    Run { config, log, signals, previous, is_ordered: true, paths, buffer, standing, told, changed }
         .run(clock)
 }
 
@@ -70,6 +70,8 @@ struct Run<'a> {
     buffer: Vec<u8>,
     /// The files of the decision that stands.
     standing: Option<Files>,
+    /// Why there was no cache when last told.
+    told: Option<Cause>,
     /// When we have changed them, as long as nobody else has.
     changed: Option<[i64; 2]>,
 }
@@ -216,7 +218,11 @@ impl Run<'_> {
         if let Some(nix_conf) = stands {
             files = Files { nix_conf, address: None };
         }
-        let is_new = self.standing.as_ref() != Some(&files);
+        // Where there is none the reason may change while the files do not.
+        let is_told =
+            matches!(outcome, Outcome::Found(_)) || self.told.is_some_and(|it| it.is_like(cause));
+        let is_new = self.standing.as_ref() != Some(&files) || !is_told;
+        self.told = Some(cause);
         // That it is found is told before it is written; why it is not, below the files, where a person
         // looks first.
         let is_found = matches!(outcome, Outcome::Found(_));
@@ -283,7 +289,7 @@ impl Run<'_> {
                     if kind == Kind::Decision {
                         // The decision stands without it.
                         let text = explain(story, cause, state);
-                        let _ = output::write_explanation(directory, &text, is_locked);
+                        output::write_explanation(directory, &text, is_locked);
                     }
                     drop(lock);
                     let path = output::nix_conf_path(directory);

@@ -206,7 +206,11 @@ impl Search {
         }
         for candidate in std::mem::take(&mut self.effects.candidates) {
             match self.frontier.admit(candidate, &surroundings.network) {
-                Admission::New if self.discovery.is_worth_telling(&candidate) => {
+                // Of one that is known it is told who else names it.
+                Admission::New | Admission::NotNew
+                    if self.discovery.is_worth_telling(&candidate)
+                        && self.frontier.best_known(candidate).is_some() =>
+                {
                     self.effects.note(Note::Added(candidate));
                 }
                 // It may be on-link: look.

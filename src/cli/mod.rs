@@ -155,6 +155,7 @@ fn did_you_mean(wrong: &str, text: &str) -> String {
         if word.len().abs_diff(wrong.len()) <= TYPOS_MAX
             && TYPOS_MAX < word.len().min(wrong.len())
             && word != wrong.as_bytes()
+            && word.starts_with(b"-") == wrong.starts_with('-')
             && (has_all(word, wrong.as_bytes()) || has_all(wrong.as_bytes(), word))
         {
             let word = std::str::from_utf8(word).unwrap_or_default();

@@ -196,13 +196,13 @@ pub fn replace(
 }
 
 /// Puts what explains a decision beside it, while the lock is held if `is_locked`; it may be lost in a
-/// power cut.
-///
-/// # Errors
-/// Whatever writing the file gives.
-pub fn write_explanation(directory: &str, text: &str, is_locked: bool) -> io::Result<()> {
+/// power cut. Where it cannot be written there is none, rather than that of another decision.
+pub fn write_explanation(directory: &str, text: &str, is_locked: bool) {
     let path = [directory, "/explain"].concat();
-    rename(&write_temporary(&path, text, is_locked, false)?, &path)
+    let written = write_temporary(&path, text, is_locked, false);
+    if written.and_then(|temporary| rename(&temporary, &path)).is_err() {
+        let _ = sys::remove_file(&path);
+    }
 }
 
 /// nix.conf as it is in `directory`, if there is one: the decision that stands.

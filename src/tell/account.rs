@@ -54,6 +54,8 @@ pub(super) struct Times {
 pub(super) struct Asked {
     /// Where it is, and the most trusted origin that says so.
     pub candidate: Candidate,
+    /// The most trusted origin that says so today: that it was there before says the least of all.
+    pub source: Origin,
     /// What it was found to be, if it was.
     pub verdict: Option<Verdict>,
 }
@@ -220,7 +222,9 @@ impl Account {
 
     /// Notes when a method began.
     fn begin(&mut self, origin: Origin, now: Elapsed) {
-        if let Some(times) = self.times.get_mut(origin as usize) {
+        if let Some(times) = self.times.get_mut(origin as usize)
+            && (origin == Origin::Override || self.methods.contains(origin))
+        {
             *times = Times { began: times.began.or(Some(now)), ended: None };
         }
     }
@@ -234,12 +238,18 @@ impl Account {
 
     /// Takes in a candidate, or what it was found to be.
     fn take_verdict(&mut self, candidate: Candidate, verdict: Option<Verdict>) {
-        let asked = Asked { candidate, verdict };
+        let origin = candidate.origin;
+        let asked = Asked { candidate, source: origin, verdict };
         let known = self.asked.iter_mut().find(|known| known.candidate.is_same(&candidate));
         if let Some(known) = known {
             // To who has been asked any weak method leads; the first has.
-            if candidate.origin.is_named() {
-                known.candidate.origin = known.candidate.origin.min(candidate.origin);
+            if origin.is_named() {
+                known.candidate.origin = known.candidate.origin.min(origin);
+                if known.source == Origin::Previous {
+                    known.source = origin;
+                } else if origin != Origin::Previous {
+                    known.source = known.source.min(origin);
+                }
             }
             // Who has answered once is no stranger when he is silent later.
             if verdict.is_some() && (asked.has_answered() || !known.has_answered()) {
@@ -273,9 +283,10 @@ impl Asked {
         self.verdict == Some(Verdict::Cache) || self.flaw().is_some_and(|flaw| !flaw.is_silence())
     }
 
-    /// Whether it sends us elsewhere.
+    /// Whether it sends us elsewhere for now, as a captive portal does; for good (301 and 308, RFC 9110
+    /// §15.4) a server sends everybody to where it speaks TLS.
     pub(super) const fn is_redirect(&self) -> bool {
-        matches!(self.flaw(), Some(Flaw::Status(300..=399)))
+        matches!(self.flaw(), Some(Flaw::Status(302 | 303 | 307)))
     }
 
     /// Whether there may be no host at all.

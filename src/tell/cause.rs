@@ -49,6 +49,8 @@ pub enum Cause {
     Budget,
     /// This DNS server does not answer.
     SilentServer(SocketAddr),
+    /// This DNS server gives nothing but errors, and no other knows more.
+    FailingServer(SocketAddr),
     /// The host of QEMU's user network has no cache.
     QemuHost,
     /// Nobody but the gateway is seen.
@@ -62,17 +64,18 @@ pub enum Cause {
 impl Cause {
     /// The cause of how a search has ended: the first that applies, in an order that puts what somebody
     /// can mend before what may be as it should.
+    #[inline(never)]
     #[must_use]
     pub fn of(story: &Story) -> Self {
         let Story { config, account, network, .. } = *story;
         match story.outcome {
             Outcome::Found(found) => return Self::Found(found.origin),
             Outcome::Interrupted => return Self::Stopped,
-            Outcome::NoNetwork => return Self::NoNetwork,
+            Outcome::NoNetwork if !network.is_up() => return Self::NoNetwork,
             Outcome::NotFound if account.is_ordered() && account.asked.is_empty() => {
                 return Self::OrderedNone;
             }
-            Outcome::NotFound => {}
+            Outcome::NotFound | Outcome::NoNetwork => {}
         }
         let is_portal =
             account.asked.iter().all(|asked| asked.is_redirect() || !asked.has_answered());
@@ -87,35 +90,46 @@ impl Cause {
             if let Some(candidate) = account.link_local {
                 return Self::LinkLocal(candidate);
             }
-            if let Some(candidate) = account.far {
+            // A portal may well name such an address, and answers for every one.
+            let is_portal = is_portal && worst_rank == Rank::Redirect;
+            if let Some(candidate) = account.far.filter(|_| !is_portal) {
                 return Self::Public(candidate);
             }
             // Of those that the limit allows a longer search asks all.
             if let Some(Swept { sent, addresses, .. }) = account.sweep
+                && !is_portal
                 && sent < addresses
                 && (config.sweep_limit < addresses || !account.is_cut_short)
             {
                 return Self::SweepLimit(sent, addresses);
             }
         }
-        if let Some(Asked { candidate, .. }) = worst
-            && let Some(flaw) = worst.and_then(Asked::told_flaw)
+        if let Some(asked) = worst
+            && let Some(flaw) = asked.told_flaw()
         {
+            let candidate = Candidate { origin: asked.source, ..asked.candidate };
             return match flaw {
                 Flaw::Status(status) if is_portal && worst_rank == Rank::Redirect => {
-                    Self::Portal(*candidate, status)
+                    Self::Portal(candidate, status)
                 }
-                _ => Self::NotACache(*candidate, flaw),
+                _ => Self::NotACache(candidate, flaw),
             };
+        }
+        if matches!(story.outcome, Outcome::NoNetwork) {
+            return Self::NoNetwork;
         }
         // That nobody answers who was never said to be a server explains nothing.
         let is_silent = |server: &&Server| {
             matches!(server.said, Said::Nothing | Said::Denied(Denial::Unreachable))
                 && network.nameservers.contains(&server.address)
         };
+        let is_failing = |server: &Server| server.said == Said::Denied(Denial::Failed);
         match account.servers.iter().find(is_silent) {
             _ if account.is_cut_short => Self::Budget,
             Some(server) => Self::SilentServer(server.address),
+            _ if account.servers.iter().all(is_failing) && !account.servers.is_empty() => {
+                account.servers.first().map_or(Self::Unknown, |it| Self::FailingServer(it.address))
+            }
             _ if network.is_qemu_user() => Self::QemuHost,
             _ if is_isolated(account, network) => Self::Isolated,
             _ => Self::Unknown,
@@ -136,7 +150,14 @@ impl Cause {
         }
     }
 
+    /// Whether nothing new would be said.
+    #[must_use]
+    pub fn is_like(self, other: Self) -> bool {
+        (self.code(), self.remote()) == (other.code(), other.remote())
+    }
+
     /// The word for it in `--json`.
+    #[inline(never)]
     pub(super) const fn code(self) -> &'static str {
         match self {
             Self::Found(_) => "found",
@@ -160,6 +181,7 @@ impl Cause {
             Self::Portal(..) => "captive-portal",
             Self::Budget => "budget",
             Self::SilentServer(_) => "dns-silent",
+            Self::FailingServer(_) => "dns-failed",
             Self::QemuHost => "qemu-host",
             Self::Isolated => "isolated",
             Self::Unknown => "name-unknown",
@@ -168,13 +190,14 @@ impl Cause {
     }
 
     /// The address that it is about.
+    #[inline(never)]
     pub(super) const fn remote(self) -> Option<SocketAddr> {
         match self {
             Self::NotACache(candidate, _)
             | Self::Portal(candidate, _)
             | Self::LinkLocal(candidate)
             | Self::Public(candidate) => Some(candidate.remote),
-            Self::SilentServer(server) => Some(server),
+            Self::SilentServer(server) | Self::FailingServer(server) => Some(server),
             _ => None,
         }
     }
@@ -222,7 +245,7 @@ enum Rank {
 /// How much what is wrong with a candidate explains, where all that have answered sent us elsewhere, or
 /// not.
 fn rank(asked: &Asked, is_portal: bool) -> Rank {
-    let origin = asked.candidate.origin;
+    let origin = asked.source;
     let is_said = is_said(origin);
     let Some(flaw) = asked.told_flaw() else { return Rank::Dull };
     match flaw {
@@ -358,7 +381,7 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong}");
     }
 
-    const WORDS: [(&str, &str); 8] = [
+    const WORDS: [(&str, &str); 9] = [
         ("ORDER", "override 10.77.0.200:9999 (/etc/order)"),
         ("CACHE", "10.77.0.141:9999"),
         ("CLOSED", "port 9999 is closed there: start the cache, or check --port"),
@@ -370,6 +393,7 @@ mod tests {
             "none with port 9999 open: check the DNS server, or add the cache to /etc/hosts",
         ),
         ("NONE", "none with port 9999 open: is the cache on another network?"),
+        ("NOBODY", "no other host seen: is the cache on another network?"),
     ];
 
     #[test]
@@ -422,7 +446,7 @@ mod tests {
             ),
             (
                 &[says(Dns, 141, 400)],
-                "CACHE (named by dns) answers HTTP 400: allow its address or name (attic: allowed-hosts)",
+                "CACHE (named by dns) answers HTTP 400: allow its address or name (attic: allowed-hosts); is it for TLS?",
             ),
             (&[says(Dns, 141, 404)], "CACHE LOST"),
             // Of two addresses the one that says most.
@@ -506,9 +530,9 @@ mod tests {
                 "dns names 93.184.216.34, a public address: to allow it, add it to /etc/hosts",
             ),
             // What a server says that blocks the name.
-            (&[named([0, 0, 0, 0])], "name unknown; 0 hosts, NONE"),
-            (&[named([127, 0, 0, 1])], "name unknown; 0 hosts, NONE"),
-            (&[named([169, 254, 3, 4])], "name unknown; 0 hosts, NONE"),
+            (&[named([0, 0, 0, 0])], "name unknown; NOBODY"),
+            (&[named([127, 0, 0, 1])], "name unknown; NOBODY"),
+            (&[named([169, 254, 3, 4])], "name unknown; NOBODY"),
             (
                 &[no(Sweep, 141, NotCacheInfo)],
                 "CACHE (found by the sweep) is not a Nix cache: check --port and --path",
@@ -539,7 +563,7 @@ mod tests {
                 &[short[0], short[1], Note::BudgetSpent],
                 "the time was up before all had answered: raise --budget",
             ),
-            (&all, "name unknown; 0 hosts, NONE"),
+            (&all, "name unknown; NOBODY"),
             // Servers that are guessed, and those that have spoken, are not to blame.
             (
                 &[asked, host, no(Sweep, 6, Refused)],
@@ -553,8 +577,11 @@ mod tests {
                 &[asked, other, denied(Denial::NoSuchName)],
                 "DNS 10.77.0.2 does not answer; 0 hosts, NO SERVER",
             ),
-            (&[stranger], "name unknown; 0 hosts, NONE"),
-            (&[asked, denied(Denial::Failed)], "name unknown; 0 hosts, NONE"),
+            (&[stranger], "name unknown; NOBODY"),
+            (
+                &[asked, denied(Denial::Failed)],
+                "DNS 10.77.0.1 refuses, or has failed; 0 hosts, none with port 9999 open: check the DNS server, or add the cache to /etc/hosts",
+            ),
             (
                 &[all[0], all[1], gateway],
                 "only the gateway is visible: a guest network that keeps its clients apart?",
@@ -562,7 +589,7 @@ mod tests {
             (&[all[0], all[1], gateway, host], "name unknown; 2 hosts, NONE"),
             (&[all[0], all[1], host], "name unknown; 1 host, NONE"),
             (&[gateway], "name unknown; 1 host, NONE"),
-            (&[], "name unknown; 0 hosts, NONE"),
+            (&[], "name unknown; NOBODY"),
         ]);
     }
 
@@ -574,9 +601,9 @@ mod tests {
             ("port-closed", vec![no(Origin::Dns, 142, Flaw::Refused)]),
             ("http-status", vec![says(Origin::Sweep, 143, 404)]),
             ("link-local", vec![link_local()]),
+            ("captive-portal", vec![says(Origin::Sweep, 144, 302)]),
             ("public-address", vec![named([93, 184, 216, 34])]),
             ("sweep-limit", swept(1022, 65533).to_vec()),
-            ("captive-portal", vec![says(Origin::Sweep, 144, 302)]),
             ("other-store", vec![no(Origin::Sweep, 145, Flaw::OtherStore)]),
             ("gone", vec![no(Origin::Previous, 146, Flaw::NoConnection)]),
             ("budget", vec![Note::BudgetSpent]),

@@ -35,14 +35,18 @@ impl Sink {
             Self::KernelLog
         } else if sys::is_terminal(libc::STDERR_FILENO) {
             // One that was started from a unit has inherited the variable, and is no journal for that.
-            let is_dumb = sys::environment("TERM").is_none_or(|kind| kind == "dumb");
-            if is_dumb { Self::Plain } else { Self::Terminal }
+            if is_dumb_terminal() { Self::Plain } else { Self::Terminal }
         } else if sys::environment("JOURNAL_STREAM").is_some() {
             Self::Journal
         } else {
             Self::Plain
         }
     }
+}
+
+/// Whether the terminal shows letters and nothing else, or may do no more.
+pub(super) fn is_dumb_terminal() -> bool {
+    sys::environment("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb")
 }
 
 /// Erases the rest of the line, ECMA-48 §8.3.41.

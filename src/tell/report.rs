@@ -2,6 +2,7 @@
 
 use super::account::{Account, Asked, Said, Server, Times};
 use super::cause::{Cause, Story};
+use super::log::is_dumb_terminal;
 use super::sentence::split;
 use super::template::Values;
 use super::words::{denial_word, describe, family_word, probe_word, push_flaw, verdict};
@@ -30,22 +31,26 @@ const NAMED_MAX: usize = 3;
 #[must_use]
 pub fn explain(story: &Story, cause: Cause, state: State) -> String {
     let Story { config, account, .. } = *story;
-    let mut all = Text::default();
+    // As comments the rows stand behind "# ".
+    let mut screen = Screen {
+        text: Text::default(),
+        columns: if config.dry_run { COLUMNS - 2 } else { COLUMNS },
+    };
     let mut line = Text::default();
-    verdict(story, &mut line);
-    let label = match story.outcome {
+    line.add(match story.outcome {
         Outcome::Found(_) => "FOUND",
         Outcome::NotFound => "NOT FOUND",
         Outcome::NoNetwork => "NO NETWORK",
         Outcome::Interrupted => "STOPPED",
-    };
-    push_text(&mut all, label, &line.0);
+    });
+    verdict(story, line.pad(LABEL_WIDTH));
+    screen.add_row(&mut line);
     let description = cause.describe(story);
     let (what, remedy) = split(&description);
-    push_text(&mut all, "cause", what);
-    push_text(&mut all, "try", remedy);
+    screen.add("cause", what);
+    screen.add("try", remedy);
     if let (Some(directory), Some((label, note))) = (&config.output_dir, fate(state)) {
-        push_text(&mut all, label, &[&output::nix_conf_path(directory), note].concat());
+        screen.add(label, &[&output::nix_conf_path(directory), note].concat());
     }
     let values = Values {
         words: &config.host.text,
@@ -54,24 +59,24 @@ pub fn explain(story: &Story, cause: Cause, state: State) -> String {
         path: if config.path.is_empty() { "/" } else { &config.path },
         ..Values::NONE
     };
-    line.0.clear();
-    push_text(&mut all, "looked for", &line.fill("%w, %f.local; port %d, path %c", &values).0);
+    screen.add("looked for", &line.fill("%w, %f.local; port %d, path %c", &values).0);
     line.0.clear();
     push_surroundings(story, &mut line);
-    push_text(&mut all, "on", &line.0);
+    screen.add("on", &line.0);
     line.0.clear();
-    line.add("\nMETHOD").pad(METHOD_WIDTH + 1).add("WHEN").pad(WHEN_WIDTH + 1).add("RESULT");
-    push_row(&mut all, &mut line);
+    screen.add_row(&mut line);
+    line.add("METHOD").pad(METHOD_WIDTH).add("WHEN").pad(WHEN_WIDTH).add("RESULT");
+    screen.add_row(&mut line);
     for origin in Origin::ALL {
         if account.is_used(origin) {
             line.add(origin.word()).pad(METHOD_WIDTH);
             push_when(account.times(origin), story.ended_at, &mut line);
             line.pad(WHEN_WIDTH);
             push_result(story, origin, &mut line);
-            push_row(&mut all, &mut line);
+            screen.add_row(&mut line);
         }
     }
-    all.0
+    screen.text.0
 }
 
 /// The same with its first word in colour, where a person reads it who has nothing against that
@@ -79,7 +84,7 @@ pub fn explain(story: &Story, cause: Cause, state: State) -> String {
 #[must_use]
 pub fn paint(report: String, outcome: Outcome) -> String {
     let is_unwanted = sys::environment("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if is_unwanted || !sys::is_terminal(libc::STDOUT_FILENO) {
+    if is_unwanted || is_dumb_terminal() || !sys::is_terminal(libc::STDOUT_FILENO) {
         return report;
     }
     // ECMA-48 §8.3.117: bold, and green, red or yellow.
@@ -110,40 +115,53 @@ const fn fate(state: State) -> Option<(&'static str, &'static str)> {
         State::Written => Some(("wrote", "")),
         State::Unchanged => Some(("wrote", " (unchanged)")),
         State::Stands => Some(("kept", " (of an earlier run)")),
-        State::NotWritten => Some(("not wrote", "")),
+        State::NotWritten => Some(("unwritten", "")),
         State::NotWanted => None,
     }
 }
 
-/// Adds a text to the report, after a label; it goes on below itself. Nothing where there is no text.
-fn push_text(all: &mut Text, label: &str, text: &str) {
-    if text.is_empty() {
-        return;
-    }
-    let mut row = Text::default();
-    row.add(label).pad(LABEL_WIDTH);
-    let mut rows = 1;
-    for word in text.split(' ') {
-        if COLUMNS < row.0.len() + word.len()
-            && LABEL_WIDTH < row.0.len()
-            && rows < ROWS_PER_TEXT_MAX
-        {
-            rows += 1;
-            push_row(all, &mut row);
-            row.pad(LABEL_WIDTH);
-        }
-        row.add(word).add(" ");
-    }
-    push_row(all, &mut row);
+/// A report as it grows.
+struct Screen {
+    /// Its rows.
+    text: Text,
+    /// How long a row may be.
+    columns: usize,
 }
 
-/// Moves a row to the report, as much of it as a terminal has columns.
-fn push_row(all: &mut Text, row: &mut Text) {
-    let row = std::mem::take(&mut row.0);
-    let row = row.trim_ascii_end();
-    let whole = row.get(..COLUMNS + 1).is_none();
-    let start = if whole { row } else { row.get(..COLUMNS - 3).unwrap_or_default() };
-    all.add(start).add(if whole { "\n" } else { "...\n" });
+impl Screen {
+    /// Adds a text after a label; it goes on below itself. Nothing where there is no text.
+    fn add(&mut self, label: &str, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let mut row = Text::default();
+        row.add(label).pad(LABEL_WIDTH);
+        let mut rows = 1;
+        for word in text.split(' ') {
+            if self.columns < row.0.len() + word.len()
+                && LABEL_WIDTH < row.0.len()
+                && rows < ROWS_PER_TEXT_MAX
+            {
+                rows += 1;
+                self.add_row(&mut row);
+                row.pad(LABEL_WIDTH);
+            }
+            row.add(word).add(" ");
+        }
+        self.add_row(&mut row);
+    }
+
+    /// Moves a row to the report, as much of it as has room, in ASCII.
+    fn add_row(&mut self, row: &mut Text) {
+        let mut plain = Text::default();
+        plain.add_plain(row.0.trim_ascii_end().as_bytes(), |byte| matches!(byte, b' '..=b'~'));
+        row.0.clear();
+        let is_whole = plain.0.len() <= self.columns;
+        if !is_whole {
+            plain.0.truncate(self.columns - 3);
+        }
+        self.text.add(&plain.0).add(if is_whole { "\n" } else { "...\n" });
+    }
 }
 
 /// Adds the network that we are on.

@@ -1,7 +1,8 @@
-//! What is said of a cause: one sentence and, behind a bar, what to do about it.
+//! What is said of a cause: one sentence and, on a second line, what to do about it.
 
 use super::cause::{Cause, Story, is_said};
 use super::template::Values;
+use crate::address::is_link_local;
 use crate::facts::Network;
 use crate::model::{Candidate, Flaw, Origin, Outcome};
 use crate::path::PathId;
@@ -14,7 +15,7 @@ const USELESS_MAX: usize = 4;
 const NAMES: &str = "%w names %a";
 
 impl Cause {
-    /// The cause in words and, behind a bar, what to do about it, if anything is.
+    /// The cause in words and, on a second line, what to do about it, if anything is.
     #[must_use]
     pub fn describe(self, story: &Story) -> Text {
         let Story { config, account, network, .. } = *story;
@@ -43,9 +44,8 @@ impl Cause {
                 }
             }
             Self::Stopped => "a signal",
-            Self::OrderedNone => "override none (%f)|remove it to search",
-            Self::NotACache(candidate, flaw) => {
-                let Candidate { origin, path, .. } = candidate;
+            Self::OrderedNone => "override none (%f)\nremove it to search",
+            Self::NotACache(Candidate { origin, path, .. }, flaw) => {
                 values.words = source(origin);
                 if path == PathId::CONFIGURED {
                     values.path = &config.path;
@@ -60,37 +60,45 @@ impl Cause {
                 describe_flaw(origin, flaw, &mut values)
             }
             Self::LinkLocal(_) => {
-                "%r answers only at a link-local address, which Nix cannot use|\
+                "%r answers only at a link-local address, which Nix cannot use\n\
                  give it an IPv4 or ULA address"
             }
             Self::Public(candidate) => {
                 values.words = source(candidate.origin);
                 who = NAMES;
-                ", a public address|to allow it, add it to /etc/hosts"
+                ", a public address\nto allow it, add it to /etc/hosts"
             }
             Self::SweepLimit(sent, addresses) => {
                 (values.number, values.other) = (sent, addresses);
-                "asked %n of %m addresses|name the part where it is, --sweep CIDR"
+                "asked %n of %m addresses\nname the part where it is, --sweep CIDR"
             }
             Self::Portal(..) => {
-                "every answer was a redirect (HTTP %n from %r)|a captive portal? log in there first"
+                "every answer was a redirect (HTTP %n from %r)\na captive portal? log in there first"
             }
-            Self::Budget => "the time was up before all had answered|raise --budget",
-            Self::SilentServer(_) => {
-                "DNS %a does not answer; %n host%s, none with port %d open|\
+            Self::Budget => "the time was up before all had answered\nraise --budget",
+            Self::SilentServer(_) | Self::FailingServer(_) => {
+                who = if matches!(self, Self::SilentServer(_)) {
+                    "DNS %a does not answer"
+                } else {
+                    "DNS %a refuses, or has failed"
+                };
+                "; %n host%s, none with port %d open\n\
                  check the DNS server, or add the cache to /etc/hosts"
             }
             Self::QemuHost => {
-                "QEMU's host has nothing on port %d|start the cache there, or forward the port"
+                "QEMU's host has nothing on port %d\nstart the cache there, or forward the port"
             }
             Self::Isolated => {
-                "only the gateway is visible|a guest network that keeps its clients apart?"
+                "only the gateway is visible\na guest network that keeps its clients apart?"
+            }
+            Self::Unknown if values.number == 0 => {
+                "name unknown; no other host seen\nis the cache on another network?"
             }
             Self::Unknown => {
-                "name unknown; %n host%s, none with port %d open|is the cache on another network?"
+                "name unknown; %n host%s, none with port %d open\nis the cache on another network?"
             }
             Self::NoNetwork if network.is_up() => {
-                "the network came up too late to search it|run it again, or raise --budget"
+                "the network came up too late to search it\nrun it again, or raise --budget"
             }
             Self::NoNetwork => "no usable network in %t: ",
         };
@@ -106,8 +114,8 @@ impl Cause {
 /// Both parts of a description: what it is, and what to do about it.
 pub(super) fn split(description: &Text) -> (&str, &str) {
     let text = &description.0;
-    let bar = text.bytes().rposition(|byte| byte == b'|').unwrap_or(text.len());
-    (text.get(..bar).unwrap_or_default(), text.get(bar + 1..).unwrap_or_default())
+    let end = text.bytes().rposition(|byte| byte == b'\n').unwrap_or(text.len());
+    (text.get(..end).unwrap_or_default(), text.get(end + 1..).unwrap_or_default())
 }
 
 /// How a cause begins that is about a host.
@@ -136,32 +144,35 @@ const fn source(origin: Origin) -> &'static str {
 fn describe_flaw(origin: Origin, flaw: Flaw, values: &mut Values) -> &'static str {
     match flaw {
         Flaw::Unreachable | Flaw::Refused | Flaw::NoConnection if origin == Origin::Override => {
-            " does not answer|correct or remove it"
+            " does not answer\ncorrect or remove it"
         }
         Flaw::Status(401 | 403) => match values.path.strip_prefix('/') {
             Some(cache) if !cache.contains('/') => {
                 values.path = cache;
-                " answers HTTP %n|make the cache public (attic cache configure %c --public)"
+                " answers HTTP %n\nmake the cache public (attic cache configure %c --public)"
             }
-            _ => " answers HTTP %n|make the cache public",
+            _ => " answers HTTP %n\nmake the cache public",
         },
         Flaw::Status(404) if !values.path.is_empty() => {
-            " answers HTTP 404 to %c/nix-cache-info|check --path"
+            " answers HTTP 404 to %c/nix-cache-info\ncheck --path"
         }
-        Flaw::Status(300..=399) => " answers HTTP %n|check --port and --path",
-        Flaw::Status(400) => " answers HTTP 400|allow its address or name (attic: allowed-hosts)",
-        Flaw::Status(_) => " answers HTTP %n|see the cache's log",
-        Flaw::NotCacheInfo => " is not a Nix cache|check --port and --path",
+        Flaw::Status(301 | 308) => " answers HTTP %n\ndoes it want TLS? serve plain HTTP, too",
+        Flaw::Status(300..=399) => " answers HTTP %n\ncheck --port and --path",
+        Flaw::Status(400) => {
+            " answers HTTP 400\nallow its address or name (attic: allowed-hosts); is it for TLS?"
+        }
+        Flaw::Status(_) => " answers HTTP %n\nsee the cache's log",
+        Flaw::NotCacheInfo => " is not a Nix cache\ncheck --port and --path",
         Flaw::OtherStore => {
-            " is a Nix cache for another store than /nix/store|is it the right one?"
+            " is a Nix cache for another store than /nix/store\nis it the right one?"
         }
-        Flaw::NoAnswer => " accepts connections, but timed out|see the cache's log",
-        Flaw::Broken => " closes the connection without an answer|see the cache's log",
+        Flaw::NoAnswer => " accepts connections, but timed out\nsee the cache's log",
+        Flaw::Broken => " closes the connection without an answer\nsee the cache's log",
         Flaw::Refused if is_said(origin) => {
-            "; port %p is closed there|start the cache, or check --port"
+            "; port %p is closed there\nstart the cache, or check --port"
         }
         Flaw::Unreachable | Flaw::Refused | Flaw::NoConnection => {
-            " does not answer|is it switched on, and its firewall open?"
+            " does not answer\nis it switched on, and its firewall open?"
         }
     }
 }
@@ -177,6 +188,8 @@ fn describe_links(network: &Network, text: &mut Text) {
             " has no carrier"
         } else if interface.addresses.is_empty() {
             " has no address"
+        } else if interface.addresses.iter().all(|(address, _)| is_link_local(*address)) {
+            " has only a link-local address (no DHCP answer?)"
         } else {
             " leads nowhere"
         });

@@ -107,7 +107,7 @@ impl Text {
     #[inline(never)]
     pub fn interface(&mut self, index: u32) -> &mut Self {
         match sys::interface_name(index) {
-            Some(name) => self.add(&name),
+            Some(name) => self.add_plain(name.as_bytes(), is_plain),
             None => self.decimal(index.into()),
         }
     }
@@ -116,7 +116,7 @@ impl Text {
     #[inline(never)]
     pub fn link(&mut self, link: &Link) -> &mut Self {
         let name = link.name.split(|byte| *byte == 0).next().unwrap_or_default();
-        self.add(std::str::from_utf8(name).unwrap_or("?"))
+        self.add_plain(name, is_plain)
     }
 
     /// Adds a time as a person writes it: 0.8 ms, 130 ms, 3.2 s.
@@ -187,4 +187,10 @@ impl Text {
     pub fn comma_after(&mut self, start: usize) -> &mut Self {
         if self.0.len() == start { self } else { self.add(", ") }
     }
+}
+
+/// Whether a byte of an interface's name is shown as it is: the kernel takes any but a space, a slash
+/// and a colon, and we write it on terminals and in strings of JSON.
+fn is_plain(byte: &u8) -> bool {
+    byte.is_ascii_graphic() && !b"\"\\".contains(byte)
 }

@@ -201,6 +201,7 @@ pub(super) fn verdict(story: &Story, text: &mut Text) {
         }
         Outcome::Interrupted => "stopped after %t",
         Outcome::NotFound => "no cache here (%t); Nix uses %w",
+        Outcome::NoNetwork if story.network.is_up() => "network too late (%t); Nix uses %w",
         Outcome::NoNetwork => "no network (%t); Nix uses %w",
     };
     text.fill(template, &values);
