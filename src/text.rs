@@ -22,9 +22,9 @@ impl Text {
 
     /// Adds text of others, with `?` for each byte that is not `plain`.
     #[inline(never)]
-    pub fn add_plain(&mut self, mut part: &[u8], is_plain: fn(&u8) -> bool) -> &mut Self {
+    pub fn add_plain(&mut self, mut part: &[u8], is_plain: fn(u8) -> bool) -> &mut Self {
         loop {
-            let end = part.iter().position(|byte| !is_plain(byte)).unwrap_or(part.len());
+            let end = part.iter().position(|byte| !is_plain(*byte)).unwrap_or(part.len());
             let (plain, rest) = part.split_at_checked(end).unwrap_or_default();
             self.add(str::from_utf8(plain).unwrap_or_default());
             let Some((_, rest)) = rest.split_first() else { return self };

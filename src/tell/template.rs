@@ -191,6 +191,6 @@ impl Text {
 
 /// Whether a byte of an interface's name is shown as it is: the kernel takes any but a space, a slash
 /// and a colon, and we write it on terminals and in strings of JSON.
-fn is_plain(byte: &u8) -> bool {
-    byte.is_ascii_graphic() && !b"\"\\".contains(byte)
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
 }
