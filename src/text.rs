@@ -13,6 +13,12 @@ const COMPRESSED_MIN: usize = 2;
 pub struct Text(pub String);
 
 impl Text {
+    /// No text, with room for so many bytes of it: to grow is dear.
+    #[must_use]
+    pub fn with_room(room: usize) -> Self {
+        Self(String::with_capacity(room))
+    }
+
     /// Adds text.
     #[inline(never)]
     pub fn add(&mut self, part: &str) -> &mut Self {

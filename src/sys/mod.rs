@@ -70,12 +70,17 @@ pub fn environment(name: &str) -> Option<String> {
     let mut place = unsafe { environ };
     loop {
         // SAFETY: the null pointer has not been passed.
-        let variable = unsafe { place.as_ref()?.as_ref()? };
-        // SAFETY: what is not null is a C string, which nobody changes.
-        let variable = unsafe { CStr::from_ptr(variable) }.to_bytes();
-        let value = variable.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        if let Some(value) = value {
-            return str::from_utf8(value).ok().map(str::to_owned);
+        let mut value: *const c_char = unsafe { place.as_ref()?.as_ref()? };
+        // SAFETY: a byte that is not as it should be, such as that which ends the variable, is the last
+        // to be looked at.
+        let is_it = name.bytes().chain([b'=']).all(|byte| unsafe {
+            let is_same = value.read().cast_unsigned() == byte;
+            value = value.wrapping_add(1);
+            is_same
+        });
+        if is_it {
+            // SAFETY: the rest of a C string, which nobody changes.
+            return unsafe { CStr::from_ptr(value) }.to_str().ok().map(str::to_owned);
         }
         place = place.wrapping_add(1);
     }

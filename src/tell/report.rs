@@ -15,6 +15,8 @@ use crate::text::Text;
 
 /// Columns of a terminal that nobody has made wider.
 const COLUMNS: usize = 80;
+/// Bytes of most reports: a screen half full.
+const SCREEN: usize = 24 * COLUMNS / 2;
 /// Columns of what stands before the text of the first rows.
 const LABEL_WIDTH: usize = 11;
 /// Columns of a method's name.
@@ -33,10 +35,10 @@ pub fn explain(story: &Story, cause: Cause, state: State) -> String {
     let Story { config, account, .. } = *story;
     // As comments the rows stand behind "# ".
     let mut screen = Screen {
-        text: Text::default(),
+        text: Text::with_room(SCREEN),
         columns: if config.dry_run { COLUMNS - 2 } else { COLUMNS },
     };
-    let mut line = Text::default();
+    let mut line = Text::with_room(2 * COLUMNS);
     line.add(match story.outcome {
         Outcome::Found(_) => "FOUND",
         Outcome::NotFound => "NOT FOUND",
@@ -134,7 +136,7 @@ impl Screen {
         if text.is_empty() {
             return;
         }
-        let mut row = Text::default();
+        let mut row = Text::with_room(2 * COLUMNS);
         row.add(label).pad(LABEL_WIDTH);
         let mut rows = 1;
         for word in text.split(' ') {
@@ -153,7 +155,7 @@ impl Screen {
 
     /// Moves a row to the report, as much of it as has room, in ASCII.
     fn add_row(&mut self, row: &mut Text) {
-        let mut plain = Text::default();
+        let mut plain = Text::with_room(2 * COLUMNS);
         plain.add_plain(row.0.trim_ascii_end().as_bytes(), |byte| matches!(byte, b' '..=b'~'));
         row.0.clear();
         let is_whole = plain.0.len() <= self.columns;

@@ -9,6 +9,9 @@ use crate::sys;
 use crate::text::Text;
 use crate::wire::netlink::Link;
 
+/// As many as are ever wanted: the columns before a row's last.
+const SPACES: &str = "                          ";
+
 /// What a template may speak of; each has a letter there.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
@@ -176,10 +179,8 @@ impl Text {
     /// Adds spaces up to this length.
     #[inline(never)]
     pub fn pad(&mut self, length: usize) -> &mut Self {
-        while self.0.len() < length {
-            self.add(" ");
-        }
-        self
+        let missing = length.saturating_sub(self.0.len());
+        self.add(SPACES.get(..missing).unwrap_or(SPACES))
     }
 
     /// Adds a comma where something stands after `start`.

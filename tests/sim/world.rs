@@ -659,6 +659,8 @@ struct Run<'a> {
     has_packet_socket: bool,
     /// Candidates of those who name the cache that are not judged yet.
     named: Vec<Candidate>,
+    /// Those that are no cache: who names them later does not have them asked again.
+    judged: Vec<Candidate>,
     /// Who has answered which request last, and with which HTTP status, as far as the search was told.
     answers: Vec<(SocketAddr, String, u16)>,
     /// What the cause is told from.
@@ -700,6 +702,7 @@ pub fn run(world: &mut World, context: &str) -> End {
         listens: false,
         has_packet_socket: false,
         named: Vec::new(),
+        judged: Vec::new(),
         answers: Vec::new(),
         account: Account::new(config.methods, false),
         unresolved: Vec::new(),
@@ -866,12 +869,15 @@ impl Run<'_> {
         self.account.take(self.now, &note);
         match note {
             Note::Added(candidate)
-                if candidate.origin.is_named() && !needs_zone(candidate.remote.ip()) =>
+                if candidate.origin.is_named()
+                    && !needs_zone(candidate.remote.ip())
+                    && !self.judged.iter().any(|judged| judged.is_same(&candidate)) =>
             {
                 self.named.push(candidate);
             }
             Note::Judged(candidate, Verdict::NotACache(_)) => {
                 self.named.retain(|named| !named.is_same(&candidate));
+                self.judged.push(candidate);
             }
             Note::AskedByName(remote) => self.named.push(Candidate::new(Origin::Dns, remote)),
             _ => {}
