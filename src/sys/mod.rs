@@ -70,17 +70,18 @@ pub fn environment(name: &str) -> Option<String> {
     let mut place = unsafe { environ };
     loop {
         // SAFETY: the null pointer has not been passed.
-        let mut value: *const c_char = unsafe { place.as_ref()?.as_ref()? };
+        let variable: *const c_char = unsafe { place.as_ref()?.as_ref()? };
+        let mut value = variable.cast::<u8>();
         // SAFETY: a byte that is not as it should be, such as that which ends the variable, is the last
         // to be looked at.
         let is_it = name.bytes().chain([b'=']).all(|byte| unsafe {
-            let is_same = value.read().cast_unsigned() == byte;
+            let is_same = value.read() == byte;
             value = value.wrapping_add(1);
             is_same
         });
         if is_it {
             // SAFETY: the rest of a C string, which nobody changes.
-            return unsafe { CStr::from_ptr(value) }.to_str().ok().map(str::to_owned);
+            return unsafe { CStr::from_ptr(value.cast()) }.to_str().ok().map(str::to_owned);
         }
         place = place.wrapping_add(1);
     }
