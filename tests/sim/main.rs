@@ -1,8 +1,9 @@
 //! Whole searches in a simulated LAN, with its losses, lies and delays.
 //!
-//! Every run checks the invariants in [`world::run`]. A failure prints the seed of its world;
-//! `CACHE_RESOLVER_SEED=N cargo test --test sim` runs that one alone, `CACHE_RESOLVER_SEEDS=N`
-//! sets how many random worlds are tried.
+//! Every run checks the invariants in [`world::run`]. What fails prints the number of its world and its
+//! timeline; `CACHE_RESOLVER_SEED=N cargo test --test sim TEST` runs that one alone, be it a random world
+//! or one of a cross product. `CACHE_RESOLVER_SEEDS=1000000 cargo test --profile worlds --test sim random`
+//! tries so many random worlds and, for each hundred of them, one day of a watcher.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,11 +14,15 @@
 )]
 
 mod announcers;
+mod cases;
+mod days;
+mod liars;
 #[path = "../support/mod.rs"]
 mod support;
+mod timeline;
 mod world;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use announcers::{Announcer, BAD_PATHS, Domain, Says};
@@ -29,10 +34,12 @@ use cache_resolver::model::{Found, Note, Origin, Outcome, Unusable};
 use cache_resolver::path::{PathId, Paths};
 use cache_resolver::search::Search;
 use cache_resolver::wire::netlink::LinkKind;
+use cases::choose;
+use liars::{Deceit, TcpDeceit};
 use world::{Dice, End, Hearing, Host, Responder, Server, World, millis, run};
 
 /// Random worlds unless the environment says otherwise.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 20_000;
 /// Where the cache really is.
 const CACHE: &str = "10.0.0.141:9999";
 
@@ -103,63 +110,145 @@ fn add_method(world: &mut World, origin: Origin, does: Does) {
 
 #[test]
 fn every_method_in_every_mood() {
-    let mut runs = 0;
-    for previous in ALL {
-        for hosts in ALL {
-            for dns in ALL {
-                for mdns in ALL {
-                    let moods = [previous, hosts, dns, mdns];
-                    for seed in 0..3 {
-                        let mut world = World::new(seed);
-                        world.options = NAMED;
-                        for (origin, does) in Origin::METHODS.into_iter().zip(moods) {
-                            add_method(&mut world, origin, does);
-                        }
-                        let context = format!("{moods:?} seed {seed}");
-                        let end = run(&mut world, &context);
-                        let is_there =
-                            moods.iter().any(|does| matches!(does, Does::Answers | Does::Late));
-                        assert_eq!(
-                            matches!(end.outcome, Outcome::Found(_)),
-                            is_there,
-                            "{context}: {end:?}"
-                        );
-                        if moods.contains(&Does::Answers) {
-                            assert!(end.at < millis(100), "{context}: {end:?}");
-                        }
-                        assert!(end.at < millis(4500), "{context}: {end:?}");
-                        runs += 1;
-                    }
-                }
-            }
+    let runs = cases::each("every_method_in_every_mood", 5 * 5 * 5 * 5 * 3, |case, tells| {
+        let mut left = case;
+        let moods = [(); 4].map(|()| choose(&mut left, &ALL));
+        let mut world = World::new(left % 3);
+        (world.options, world.tells) = (NAMED, tells);
+        for (origin, does) in Origin::METHODS.into_iter().zip(moods) {
+            add_method(&mut world, origin, does);
         }
-    }
-    assert_eq!(runs, 1875);
+        let context = format!("{moods:?}");
+        let end = run(&mut world, &context);
+        let is_there = moods.iter().any(|does| matches!(does, Does::Answers | Does::Late));
+        assert_eq!(matches!(end.outcome, Outcome::Found(_)), is_there, "{context}: {end:?}");
+        if moods.contains(&Does::Answers) {
+            assert!(end.at < millis(100), "{context}: {end:?}");
+        }
+        assert!(end.at < millis(4500), "{context}: {end:?}");
+    });
+    println!("{} cases", runs.len());
 }
 
-/// A number from the environment.
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+/// Who is not believed, at every step that leads to him and in every way, while another has the
+/// truth, or nobody does.
+#[test]
+fn liars_of_every_kind_at_every_step() {
+    let origins = Origin::METHODS.len() as u64;
+    let count = origins * Host::LIARS.len() as u64 * 4;
+    let runs = cases::each("liars_of_every_kind_at_every_step", count, |case, tells| {
+        let mut left = case;
+        let origin = choose(&mut left, &Origin::METHODS);
+        let liar = choose(&mut left, &Host::LIARS);
+        let is_there = choose(&mut left, &[true, false]);
+        let privileged = choose(&mut left, &[true, false]);
+        let mut world = World::new(case);
+        (world.options, world.domains, world.tells) = ("--browse", "lan", tells);
+        (world.privileged, world.duplication, world.jitter) = (privileged, 50, 20_000);
+        lead_to(&mut world, origin, [10, 0, 0, 66].into(), millis(1));
+        world.hosts.push(("10.0.0.66:9999".parse().unwrap(), liar, millis(1)));
+        if is_there {
+            world.hosts.push((cache(), Host::Cache, millis(1)));
+            lead_to(&mut world, Origin::Mdns, cache().ip(), millis(300));
+        }
+        let context = format!("{origin:?} leads to {liar:?}, cache {is_there}, {privileged}");
+        let end = run(&mut world, &context);
+        assert_eq!(matches!(end.outcome, Outcome::Found(_)), is_there, "{context}: {end:?}");
+        let soon = if is_there { millis(400) } else { millis(9000) };
+        assert!(end.at < soon, "{context}: {end:?}");
+    });
+    println!("{} cases", runs.len());
+}
+
+/// `origin` leads to that host.
+fn lead_to(world: &mut World, origin: Origin, address: IpAddr, delay: Elapsed) {
+    let remote = SocketAddr::new(address, 9999);
+    match origin {
+        Origin::Override => unreachable!(),
+        Origin::Previous => {
+            let path = PathId::CONFIGURED;
+            let previous = Previous { remote, path, by_name: false, is_announced: false };
+            world.known.previous = Some(previous);
+        }
+        Origin::Hosts => world.known.hosts = vec![address],
+        Origin::Dns => {
+            let server = Server::Answers(vec![address]);
+            world.servers.push(("10.0.0.1:53".parse().unwrap(), server, delay));
+        }
+        Origin::Mdns => world.responders.push(Responder {
+            address,
+            delay,
+            hearing: Hearing::Anybody,
+            answers: vec![address],
+        }),
+        Origin::Announced => {
+            let mut announcer = Announcer::new(address, 9999, &["path=/system"]);
+            announcer.delay = delay;
+            world.announcers.push(announcer);
+        }
+        Origin::Gateway => world.gateways = vec![SocketAddr::new(address, 0)],
+        Origin::Neighbours => world.neighbours.push(address),
+        Origin::Ping => world.pinged.push(address),
+        // It sweeps whoever is there.
+        Origin::Sweep => {}
+    }
+}
+
+/// What is no answer is not one, whatever carries it, and the answer after it is.
+#[test]
+fn deceits_of_every_kind_are_passed_over() {
+    let count = (3 * Deceit::ALL.len() + TcpDeceit::ALL.len()) as u64;
+    let runs = cases::each("deceits_of_every_kind_are_passed_over", count, |case, tells| {
+        let number = usize::try_from(case).unwrap();
+        let kinds = Deceit::ALL.len();
+        let deceit = Deceit::ALL[number % kinds];
+        let answers = vec![cache().ip()];
+        let (mut world, is_there) = match number / kinds {
+            0 => (with_server(Server::DeceivesFirst(deceit, answers)), true),
+            1 => (with_server(Server::Deceives(deceit)), false),
+            2 => {
+                let mut world = with_server(Server::Denies(support::NXDOMAIN));
+                world.deceivers.push(([10, 0, 0, 66].into(), deceit, millis(1)));
+                lead_to(&mut world, Origin::Mdns, cache().ip(), millis(20));
+                (world, true)
+            }
+            _ => (with_server(Server::DeceivesOverTcp(TcpDeceit::ALL[number - 3 * kinds])), false),
+        };
+        world.tells = tells;
+        let context = format!("case {case}, {:?} {:?}", world.servers, world.deceivers);
+        let end = run(&mut world, &context);
+        assert_eq!(matches!(end.outcome, Outcome::Found(_)), is_there, "{context}: {end:?}");
+        assert!(end.at < if is_there { millis(50) } else { millis(2800) }, "{context}: {end:?}");
+    });
+    println!("{} cases", runs.len());
 }
 
 #[test]
 fn random_worlds() {
-    let seeds = match variable("CACHE_RESOLVER_SEED") {
-        Some(seed) => seed..=seed,
-        None => 0..=variable("CACHE_RESOLVER_SEEDS").unwrap_or(SEEDS) - 1,
-    };
-    let mut found = 0_u64;
-    let count = seeds.clone().count();
-    for seed in seeds {
+    let count = cases::variable("CACHE_RESOLVER_SEEDS").unwrap_or(SEEDS);
+    let found = cases::each("random_worlds", count, |seed, tells| {
         let mut world = World::random(seed);
+        world.tells = tells;
         let must_find = world.must_find();
         let end = run(&mut world, &format!("CACHE_RESOLVER_SEED={seed}"));
         let is_found = matches!(end.outcome, Outcome::Found(_));
         assert!(is_found || !must_find, "CACHE_RESOLVER_SEED={seed}: {end:?} {world:#?}");
-        found += u64::from(is_found);
-    }
+        is_found
+    });
+    let (count, found) = (found.len(), found.into_iter().filter(|is_found| *is_found).count());
     println!("{count} random worlds, the cache found in {found}");
-    assert!(count < 1000 || (found > 100 && found < count as u64), "the worlds are all alike");
+    assert!(count < 1000 || (count / 20..count).contains(&found), "the worlds are all alike");
+}
+
+/// The random days of watchers.
+#[test]
+fn random_days() {
+    let count = cases::variable("CACHE_RESOLVER_SEEDS").unwrap_or(SEEDS).div_ceil(100);
+    let days = cases::each("random_days", count, days::run);
+    let searches: usize = days.iter().map(|day| day.searches).sum();
+    let decisions: usize = days.iter().map(|day| day.decisions).sum();
+    println!("{} days, {searches} searches, {decisions} decisions", days.len());
+    assert!(days.len() < 100 || decisions > 4 * days.len(), "the days are all alike");
 }
 
 /// A world with one server that does this, and nobody else.
@@ -490,19 +579,23 @@ fn lost_packets_are_made_good_for() {
             beside_a_gateway(world);
         }),
     ];
-    for (number, (options, prepare)) in cases.into_iter().enumerate() {
-        let mut missed = 0;
-        for seed in 0..worlds {
-            let mut world = World::new(seed);
-            (world.loss, world.options) = (2, options);
-            world.hosts.push((cache(), Host::Cache, millis(1)));
-            prepare(&mut world);
-            let end = run(&mut world, "loss");
-            let is_right = matches!(end.outcome, Outcome::Found(found) if found.remote == cache());
-            missed += u64::from(!is_right);
-        }
-        println!("case {number}, {options}: {missed} of {worlds}");
-        assert!(missed <= missed_max, "case {number}, {options}: {missed} of {worlds}");
+    let count = cases.len() as u64 * worlds;
+    let missed = cases::each("lost_packets_are_made_good_for", count, |seed, tells| {
+        let (options, prepare) = cases[usize::try_from(seed / worlds).unwrap()];
+        let mut world = World::new(seed % worlds);
+        (world.loss, world.options, world.tells) = (2, options, tells);
+        world.hosts.push((cache(), Host::Cache, millis(1)));
+        prepare(&mut world);
+        let end = run(&mut world, "loss");
+        !matches!(end.outcome, Outcome::Found(found) if found.remote == cache())
+    });
+    let worlds = usize::try_from(worlds).unwrap();
+    let numbered: Vec<_> = missed.into_iter().zip(0..).collect();
+    for (missed, (options, _)) in numbered.chunks(worlds).zip(cases) {
+        let seeds = missed.iter().filter_map(|(missed, seed)| missed.then_some(*seed));
+        let seeds: Vec<u64> = seeds.collect();
+        println!("{options}: {} of {worlds}: {seeds:?}", seeds.len());
+        assert!(seeds.len() as u64 <= missed_max, "{options}: {} of {worlds}", seeds.len());
     }
 }
 

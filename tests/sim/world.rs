@@ -1,5 +1,6 @@
 //! The simulated LAN: what is in it, and how a search runs in it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use cache_resolver::config::Config;
 use cache_resolver::elapsed::Elapsed;
 use cache_resolver::facts::{Interface, Known, Neighbour, Network, Prefix, Previous};
 use cache_resolver::interface::{Channel, Failure, Input, MdnsDatagram, Output};
-use cache_resolver::model::{Candidate, Flaw, Note, Origin, Outcome, Verdict};
+use cache_resolver::model::{Candidate, Flaw, Methods, Note, Origin, Outcome, Verdict};
 use cache_resolver::path::{PathId, Paths};
 use cache_resolver::search::Search;
 use cache_resolver::tell::{Account, Cause, Story};
@@ -17,10 +18,12 @@ use cache_resolver::wire::icmp;
 use cache_resolver::wire::netlink::{Link, LinkKind};
 
 use crate::announcers::{Announcer, BAD_PATHS, Domain, Says};
+use crate::liars::{Cheat, Deceit, EVIL, TcpDeceit, lie};
 use crate::support::{
     ANSWER, MULTICAST, NXDOMAIN, REFUSED, Record, SERVFAIL, TRUNCATED, address, alias, id_of,
     message, name, questions, reply, type_of,
 };
+use crate::timeline;
 
 /// Steps of one search: more is a busy loop.
 const STEPS_MAX: usize = 20_000;
@@ -80,6 +83,11 @@ pub enum Server {
     GarbageFirst(Vec<IpAddr>),
     WrongIdFirst(Vec<IpAddr>),
     ForgedDenialFirst(Vec<IpAddr>),
+    /// What is no answer to the question, and then one.
+    DeceivesFirst(Deceit, Vec<IpAddr>),
+    /// No answer, ever; over TCP neither.
+    Deceives(Deceit),
+    DeceivesOverTcp(TcpDeceit),
     /// It refuses until then, having nobody to ask.
     RefusesUntil(Elapsed, Vec<IpAddr>),
     /// It knows caches of its domain: priority, weight, and where they are.
@@ -100,8 +108,14 @@ impl Server {
             | Self::GarbageFirst(given)
             | Self::WrongIdFirst(given)
             | Self::RefusesUntil(_, given)
+            | Self::DeceivesFirst(_, given)
             | Self::ForgedDenialFirst(given) => given,
-            Self::Announces(..) | Self::Denies(_) | Self::Silent | Self::PortClosed => &[],
+            Self::Deceives(_)
+            | Self::DeceivesOverTcp(_)
+            | Self::Announces(..)
+            | Self::Denies(_)
+            | Self::Silent
+            | Self::PortClosed => &[],
         }
     }
 }
@@ -137,23 +151,30 @@ pub enum Host {
     Drips,
     DiesMidway,
     Closes,
+    /// It dies between the connection and the reply.
+    Resets,
     Status(u16),
     Page,
     OtherStore,
     Flood,
+    /// What passes for an answer of HTTP.
+    Cheats(Cheat),
     /// It refuses until then, and is a cache after it.
     OpensAt(Elapsed),
+    /// It is a cache until then, and what has been said stands; after it nothing comes any more.
+    DiesAt(Elapsed),
 }
 
 impl Host {
     /// Everything that is not a cache.
-    pub const LIARS: [Self; 13] = [
+    pub const LIARS: [Self; 14 + Cheat::ALL.len()] = [
         Self::Refuses,
         Self::SwallowsSyn,
         Self::Tarpit,
         Self::Drips,
         Self::DiesMidway,
         Self::Closes,
+        Self::Resets,
         Self::Status(401),
         Self::Status(403),
         Self::Status(404),
@@ -161,17 +182,28 @@ impl Host {
         Self::Page,
         Self::OtherStore,
         Self::Flood,
+        Self::Cheats(Cheat::ALL[0]),
+        Self::Cheats(Cheat::ALL[1]),
+        Self::Cheats(Cheat::ALL[2]),
+        Self::Cheats(Cheat::ALL[3]),
+        Self::Cheats(Cheat::ALL[4]),
+        Self::Cheats(Cheat::ALL[5]),
+        Self::Cheats(Cheat::ALL[6]),
+        Self::Cheats(Cheat::ALL[7]),
+        Self::Cheats(Cheat::ALL[8]),
+        Self::Cheats(Cheat::ALL[9]),
     ];
 }
 
 /// A world: change its fields before it runs.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct World {
     pub dice: Dice,
     pub known: Known,
-    /// When the network comes (true) and goes.
     /// Whether links have a carrier while they have no address.
     pub has_carrier: bool,
+    /// When the network comes (true) and goes.
     pub network_changes: Vec<(Elapsed, bool)>,
     pub servers: Vec<(SocketAddr, Server, Elapsed)>,
     /// Servers that nobody configured.
@@ -190,6 +222,18 @@ pub struct World {
     pub paths: Paths,
     /// Datagrams lost, in percent.
     pub loss: u64,
+    /// Datagrams that arrive twice, in percent.
+    pub duplication: u64,
+    /// How much later than others a datagram may arrive, in microseconds: then it is overtaken.
+    pub jitter: u64,
+    /// Cards that come (true) and go: when, and which link.
+    pub cards: Vec<(Elapsed, usize, bool)>,
+    /// Who says of our name what nobody should believe, on our LAN and beside it.
+    pub deceivers: Vec<(IpAddr, Deceit, Elapsed)>,
+    /// The methods, where they are not those of the options.
+    pub methods: Option<Methods>,
+    /// Whether all that goes in and out of the search is printed.
+    pub tells: bool,
     /// A busy machine wakes us only at multiples of this, in microseconds.
     pub granularity: u64,
     /// ARP requests that do not fit into the queue, in percent.
@@ -240,6 +284,12 @@ impl World {
             places: Vec::new(),
             paths: Paths::new("/system".to_owned()),
             loss: 0,
+            duplication: 0,
+            jitter: 0,
+            cards: Vec::new(),
+            deceivers: Vec::new(),
+            methods: None,
+            tells: false,
             granularity: 1,
             congestion: 1,
             privileged: true,
@@ -264,6 +314,8 @@ impl World {
     pub fn random(seed: u64) -> Self {
         let mut world = Self::new(seed);
         world.loss = world.dice.pick(&[0, 0, 0, 10, 50]);
+        world.duplication = world.dice.pick(&[0, 0, 0, 10, 100]);
+        world.jitter = world.dice.pick(&[0, 0, 0, 2_000, 50_000]);
         world.privileged = world.dice.percent(50);
         world.budget = world.dice.pick(&["10", "10", "10", "3", "0.3"]);
         if world.dice.percent(10) {
@@ -279,12 +331,15 @@ impl World {
             world.stop_at = Some(millis(world.dice.below(5000)));
         }
         for _ in 0..world.dice.below(6) {
-            let host = if world.dice.percent(25) {
+            let dies_at = millis(world.dice.below(1500));
+            let host = if world.dice.percent(35) {
                 world.dice.pick(&[
+                    Host::Cache,
                     Host::Cache,
                     Host::Cache,
                     Host::WantsName,
                     Host::OpensAt(millis(1000)),
+                    Host::DiesAt(dies_at),
                 ])
             } else {
                 world.dice.pick(&Host::LIARS)
@@ -341,10 +396,45 @@ impl World {
             let address = IpAddr::from([10, 0, 0, u8::try_from(world.dice.below(250)).unwrap()]);
             world.mute.push(address);
         }
+        if world.dice.percent(2) {
+            // A router that answers for everybody.
+            world.mute = (0..=255).map(|host| [10, 0, 0, host].into()).collect();
+        }
         world.add_servers();
         world.add_responders();
         world.add_announcers();
+        world.add_cards();
+        world.add_deceivers();
         world
+    }
+
+    /// Cards that are pulled out and put in again, or taken away by a driver.
+    fn add_cards(&mut self) {
+        if !self.dice.percent(10) {
+            return;
+        }
+        for _ in 0..=self.dice.below(3) {
+            let card = usize::try_from(self.dice.below(self.links.len() as u64)).unwrap();
+            let gone_at = self.dice.below(4000);
+            let back_at = gone_at + self.dice.below(2000);
+            self.cards.push((millis(gone_at), card, false));
+            if self.dice.percent(80) {
+                self.cards.push((millis(back_at), card, true));
+            }
+        }
+        self.cards.sort();
+    }
+
+    /// Machines that speak of our name without having anything to say of it.
+    fn add_deceivers(&mut self) {
+        if !self.dice.percent(30) {
+            return;
+        }
+        for _ in 0..=self.dice.below(3) {
+            let deceit = self.dice.pick(&Deceit::ALL);
+            let delay = self.any_delay();
+            self.deceivers.push(([10, 0, 0, 66].into(), deceit, delay));
+        }
     }
 
     /// One of a few addresses, so that candidates meet hosts; some of them public.
@@ -359,7 +449,7 @@ impl World {
     fn add_servers(&mut self) {
         for number in 0..self.dice.below(4) {
             let answers = (0..=self.dice.below(2)).map(|_| self.any_address().ip()).collect();
-            let server = match self.dice.below(10) {
+            let server = match self.dice.below(14) {
                 0 => Server::Aliases(answers),
                 1 => Server::RefusesAaaa(answers),
                 2 => Server::Truncates(answers),
@@ -369,6 +459,9 @@ impl World {
                 6 => Server::Silent,
                 7 => Server::PortClosed,
                 8 => Server::ForgedDenialFirst(answers),
+                9 => Server::DeceivesFirst(self.dice.pick(&Deceit::ALL), answers),
+                10 => Server::Deceives(self.dice.pick(&Deceit::ALL)),
+                11 => Server::DeceivesOverTcp(self.dice.pick(&TcpDeceit::ALL)),
                 _ => Server::Answers(answers),
             };
             let address = Ipv4Addr::new(10, 0, 0, u8::try_from(number + 1).unwrap());
@@ -488,6 +581,7 @@ impl World {
         let prompt = millis(100);
         let is_calm = self.loss == 0
             && self.network_changes == [(Elapsed::START, true)]
+            && self.cards.is_empty()
             && self.stop_at.is_none()
             && self.budget == "10"
             && !self.options.contains("--methods gateway");
@@ -606,6 +700,12 @@ impl World {
     }
 }
 
+/// Whether both are in the network of such a length.
+fn same_network(own: Ipv4Addr, other: Ipv4Addr, length: u8) -> bool {
+    let prefix = |address: Ipv4Addr| address.to_bits().checked_shr(32 - u32::from(length));
+    prefix(own) == prefix(other)
+}
+
 /// Whether the responder is on our link: others are not to be believed.
 fn on_link(address: IpAddr) -> bool {
     match address {
@@ -627,12 +727,15 @@ fn last_byte(address: IpAddr) -> u8 {
 pub struct End {
     pub outcome: Outcome,
     pub at: Elapsed,
+    /// The network that was searched.
+    pub place: Option<Network>,
 }
 
 /// Something that will happen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Event {
     Network(bool),
+    Card(usize, bool),
     Connected(Channel),
     Received(Channel, Vec<u8>),
     Failed(Channel, Failure),
@@ -650,8 +753,10 @@ struct Run<'a> {
     world: &'a mut World,
     now: Elapsed,
     /// When, in which order, what.
-    events: Vec<(Elapsed, usize, Event)>,
+    events: BTreeMap<(Elapsed, usize), Event>,
     sequence: usize,
+    /// Links whose card is not there.
+    absent: Vec<usize>,
     /// Open channels, their peers and what was asked, and whether it is a stream.
     open: Vec<(Channel, SocketAddr, Vec<u8>, bool)>,
     is_up: bool,
@@ -661,8 +766,10 @@ struct Run<'a> {
     named: Vec<Candidate>,
     /// Those that are no cache: who names them later does not have them asked again.
     judged: Vec<Candidate>,
-    /// Who has answered which request last, and with which HTTP status, as far as the search was told.
-    answers: Vec<(SocketAddr, String, u16)>,
+    /// All that came from each host over its streams.
+    received: Vec<(SocketAddr, Vec<u8>)>,
+    /// Who has answered for which path, and last with which HTTP status.
+    answers: Vec<(SocketAddr, PathId, u16)>,
     /// What the cause is told from.
     account: Account,
     /// Connections that nobody has accepted yet.
@@ -690,12 +797,18 @@ pub fn config(budget: &str, options: &str) -> Config {
 pub fn run(world: &mut World, context: &str) -> End {
     let config = config(world.budget, world.options);
     world.known.nameservers = world.servers.iter().map(|(server, ..)| *server).collect();
-    let mut search =
-        Search::new(&config, config.methods, &world.known, world.paths.clone(), world.dice.0);
+    let mut search = Search::new(
+        &config,
+        world.methods.unwrap_or(config.methods),
+        &world.known,
+        world.paths.clone(),
+        world.dice.0,
+    );
     let mut run = Run {
         world,
         now: Elapsed::START,
-        events: Vec::new(),
+        events: BTreeMap::new(),
+        absent: Vec::new(),
         sequence: 0,
         open: Vec::new(),
         is_up: false,
@@ -703,6 +816,7 @@ pub fn run(world: &mut World, context: &str) -> End {
         has_packet_socket: false,
         named: Vec::new(),
         judged: Vec::new(),
+        received: Vec::new(),
         answers: Vec::new(),
         account: Account::new(config.methods, false),
         unresolved: Vec::new(),
@@ -720,19 +834,23 @@ pub fn run(world: &mut World, context: &str) -> End {
     if run.world.gateways_at > Elapsed::START {
         run.schedule_at(run.world.gateways_at, Event::Network(true));
     }
+    for (at, card, is_there) in run.world.cards.clone() {
+        run.schedule_at(at, Event::Card(card, is_there));
+    }
     if let Some(at) = run.world.stop_at {
         run.schedule_at(at, Event::Stop);
     }
     run.is_up = run.world.network_changes[0] == (Elapsed::START, true);
-    search.handle(run.now, Input::Tick);
+    run.feed(&mut search, Input::Tick);
     for _ in 0..STEPS_MAX {
         let wait_until = match run.drain(&mut search) {
             Ok(wait_until) => wait_until,
             Err(outcome) => {
                 let (paths, surroundings) = search.into_parts();
                 run.world.paths = paths;
-                run.judge_cause(&config, outcome, &surroundings.into_parts().0);
-                return run.judge(outcome, config.budget);
+                let (network, place) = surroundings.into_parts();
+                run.judge_cause(&config, outcome, &network);
+                return End { place, ..run.judge(outcome, config.budget) };
             }
         };
         assert!(
@@ -748,7 +866,39 @@ pub fn run(world: &mut World, context: &str) -> End {
 impl Run<'_> {
     fn schedule_at(&mut self, at: Elapsed, event: Event) {
         self.sequence += 1;
-        self.events.push((at, self.sequence, event));
+        self.events.insert((at, self.sequence), event);
+    }
+
+    /// A datagram is on its way: it may be overtaken, and come twice.
+    fn schedule_datagram(&mut self, delay: Elapsed, event: &Event) {
+        let dice = &mut self.world.dice;
+        let is_doubled = self.world.duplication != 0 && dice.percent(self.world.duplication);
+        let copies = if is_doubled { 2 } else { 1 };
+        for _ in 0..copies {
+            let jitter = self.world.jitter;
+            let late = if jitter == 0 { 0 } else { self.world.dice.below(jitter) };
+            self.schedule(delay + Duration::from_micros(late), event.clone());
+        }
+    }
+
+    /// Tells the search what has happened.
+    fn feed(&mut self, search: &mut Search, input: Input<'_>) {
+        if self.world.tells {
+            timeline::tell_input(self.now, &input);
+        }
+        search.handle(self.now, input);
+    }
+
+    /// Whether that host is behind a card which is not there.
+    fn is_cut_off(&self, address: IpAddr) -> bool {
+        !self.absent.is_empty()
+            && self.absent.iter().any(|link| {
+                let (own, length, _) = self.world.links[*link];
+                match address {
+                    IpAddr::V4(v4) => same_network(own, v4, length),
+                    IpAddr::V6(_) => *link == 0,
+                }
+            })
     }
 
     fn schedule(&mut self, delay: Elapsed, event: Event) {
@@ -761,7 +911,12 @@ impl Run<'_> {
             match search.next_output() {
                 Output::WaitUntil(at) => return Ok(at),
                 Output::Finished(outcome) => return Err(outcome),
-                output => self.carry_out(output, search),
+                output => {
+                    if self.world.tells {
+                        timeline::tell_output(self.now, &output);
+                    }
+                    self.carry_out(output, search);
+                }
             }
         }
         panic!("{}: outputs without end", self.context);
@@ -783,8 +938,9 @@ impl Run<'_> {
                     "{}: channel reused",
                     self.context
                 );
-                if !self.is_up && !remote.ip().is_loopback() {
-                    return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
+                let is_away = !self.is_up || self.is_cut_off(remote.ip());
+                if is_away && !remote.ip().is_loopback() {
+                    return self.feed(search, Input::Failed(channel, Failure::Unreachable));
                 }
                 self.open.push((channel, remote, datagram.clone(), false));
                 assert!(self.open.len() <= OPEN_MAX, "{}: {:?} open", self.context, self.open);
@@ -796,20 +952,17 @@ impl Run<'_> {
                     "{}: channel reused",
                     self.context
                 );
-                let is_away = !self.is_up || remote.ip() == UNROUTED;
+                let is_away =
+                    !self.is_up || remote.ip() == UNROUTED || self.is_cut_off(remote.ip());
                 if is_away {
-                    return search.handle(self.now, Input::Failed(channel, Failure::Unreachable));
+                    return self.feed(search, Input::Failed(channel, Failure::Unreachable));
                 }
                 self.open.push((channel, remote, request.clone(), true));
                 if remote.port() != 53 {
                     assert!(self.may_connect(remote.ip()), "{}: sent to {remote}", self.context);
                     self.world.probed.push(remote.ip());
                     self.unresolved.push((channel, remote.ip()));
-                    let mut addresses: Vec<_> = self.unresolved.iter().map(|(_, at)| at).collect();
-                    addresses.sort_unstable();
-                    addresses.dedup();
-                    let count = addresses.len();
-                    assert!(count <= UNRESOLVED_MAX, "{}: {count} unresolved", self.context);
+                    assert!(self.count_unresolved() <= UNRESOLVED_MAX, "{}", self.context);
                 }
                 self.connect(channel, remote, &request);
             }
@@ -857,10 +1010,20 @@ impl Run<'_> {
             Output::Ping { target, message } => self.answer_ping(target, &message),
             Output::Note(note) => self.take_note(note),
             Output::ReadNetwork => {
-                search.handle(self.now, Input::Network(self.world.network(self.is_up, self.now)));
+                self.show_network(search);
             }
             Output::WaitUntil(_) | Output::Finished(_) => unreachable!(),
         }
+    }
+
+    /// To how many addresses connections are open that nobody has accepted yet.
+    fn count_unresolved(&self) -> usize {
+        let mut addresses: Vec<_> = self.unresolved.iter().map(|(_, address)| address).collect();
+        if UNRESOLVED_MAX < addresses.len() {
+            addresses.sort_unstable();
+            addresses.dedup();
+        }
+        addresses.len()
     }
 
     /// Keeps a note, and in mind who may yet be chosen by name.
@@ -875,9 +1038,10 @@ impl Run<'_> {
             {
                 self.named.push(candidate);
             }
-            Note::Judged(candidate, Verdict::NotACache(_)) => {
+            Note::Judged(candidate, Verdict::NotACache(flaw)) => {
                 self.named.retain(|named| !named.is_same(&candidate));
                 self.judged.push(candidate);
+                self.take_flaw(candidate, flaw);
             }
             Note::AskedByName(remote) => self.named.push(Candidate::new(Origin::Dns, remote)),
             _ => {}
@@ -894,10 +1058,9 @@ impl Run<'_> {
             || world.options.contains("--sweep 192.168.7.0/24")
                 && address.to_string().starts_with("192.168.7.");
         let is_near = match address {
-            IpAddr::V4(v4) => world.links.iter().any(|(own, length, _)| {
-                own.to_bits().checked_shr(32 - u32::from(*length))
-                    == v4.to_bits().checked_shr(32 - u32::from(*length))
-            }),
+            IpAddr::V4(v4) => {
+                world.links.iter().any(|(own, length, _)| same_network(*own, v4, *length))
+            }
             IpAddr::V6(v6) => v6.is_unicast_link_local(),
         };
         // The kernel takes no gateway that is not on-link.
@@ -915,6 +1078,32 @@ impl Run<'_> {
                 && !matches!(address, IpAddr::V4(v4) if v4.is_link_local())
     }
 
+    /// The network as it is now, for the search.
+    fn show_network(&mut self, search: &mut Search) {
+        let mut network = self.world.network(self.is_up, self.now);
+        let absent = |index: u32| self.absent.contains(&(index as usize - 2));
+        network.interfaces.retain(|interface| !absent(interface.link.index));
+        network.neighbours.retain(|neighbour| !absent(neighbour.interface));
+        network.gateways.retain(|gateway| !self.is_cut_off(gateway.ip()));
+        self.feed(search, Input::Network(network));
+    }
+
+    /// Whether it would have come through a card that is not there.
+    fn is_event_cut_off(&self, event: &Event) -> bool {
+        !self.absent.is_empty()
+            && match event {
+                Event::Connected(channel)
+                | Event::Received(channel, _)
+                | Event::Failed(channel, _) => {
+                    let peer = self.open.iter().find(|(open, ..)| open == channel);
+                    peer.is_some_and(|(_, remote, ..)| self.is_cut_off(remote.ip()))
+                }
+                Event::Arp(interface, _) => self.absent.contains(&(*interface as usize - 2)),
+                Event::Icmp(source, _) | Event::Mdns(source, ..) => self.is_cut_off(*source),
+                _ => false,
+            }
+    }
+
     /// A datagram goes to a DNS server, and something may come back.
     fn ask_server(&mut self, channel: Channel, remote: SocketAddr, query: &[u8]) {
         if self.world.dice.percent(self.world.loss) {
@@ -930,7 +1119,13 @@ impl Run<'_> {
                 return self.schedule(delay, Event::Failed(channel, Failure::Refused));
             }
             Server::Denies(flags) => vec![reply(query, *flags, &[])],
-            Server::Truncates(_) => vec![reply(query, TRUNCATED, &[])],
+            Server::Truncates(_) | Server::DeceivesOverTcp(_) => {
+                vec![reply(query, TRUNCATED, &[])]
+            }
+            Server::Deceives(deceit) => vec![deceit.answer(query)],
+            Server::DeceivesFirst(deceit, given) => {
+                vec![deceit.answer(query), answer(query, given)]
+            }
             Server::RefusesUntil(until, _) if self.now < *until => vec![reply(query, REFUSED, &[])],
             Server::Answers(given) | Server::RefusesUntil(_, given) => vec![answer(query, given)],
             Server::Aliases(given) => vec![answer_by_alias(query, given)],
@@ -943,7 +1138,7 @@ impl Run<'_> {
                 vec![b"garbage".to_vec(), cut, answer(query, given)]
             }
             Server::WrongIdFirst(given) => {
-                let mut wrong = answer(query, &[[10, 0, 0, 66].into()]);
+                let mut wrong = answer(query, &[EVIL]);
                 wrong[1] ^= 1;
                 vec![wrong, answer(query, given)]
             }
@@ -953,7 +1148,7 @@ impl Run<'_> {
         };
         for bytes in replies {
             if !self.world.dice.percent(self.world.loss) {
-                self.schedule(delay, Event::Received(channel, bytes));
+                self.schedule_datagram(delay, &Event::Received(channel, bytes));
             }
         }
     }
@@ -978,8 +1173,11 @@ impl Run<'_> {
         assert!(kind != LinkKind::Other, "{}: swept a tunnel", self.context);
         assert_eq!(packet[14..18], own.octets(), "{}: not our address", self.context);
         self.world.probed.push(target);
+        if self.absent.contains(&(interface as usize - 2)) {
+            return;
+        }
         if self.world.dice.percent(self.world.congestion) {
-            return search.handle(self.now, Input::Congested(interface, packet));
+            return self.feed(search, Input::Congested(interface, packet));
         }
         let is_alive = self.world.mute.contains(&target)
             || self
@@ -994,7 +1192,7 @@ impl Run<'_> {
             let mut answer = packet.to_vec();
             answer[7] = 2;
             answer[14..18].copy_from_slice(&packet[24..28]);
-            self.schedule(millis(1), Event::Arp(interface, answer.clone()));
+            self.schedule_datagram(millis(1), &Event::Arp(interface, answer.clone()));
             // And nonsense: cut short, from an address nobody asked, a request.
             self.schedule(millis(1), Event::Arp(interface, answer[..20].to_vec()));
             answer[14..18].copy_from_slice(&[203, 0, 113, 7]);
@@ -1020,7 +1218,8 @@ impl Run<'_> {
             if self.is_either_lost() {
                 continue;
             }
-            self.schedule(millis(1), Event::Icmp(address, reply.clone()));
+            self.schedule_datagram(millis(1), &Event::Icmp(address, reply.clone()));
+            self.schedule(millis(1), Event::Icmp(EVIL, reply.clone()));
             self.schedule(millis(1), Event::Icmp(address, message.to_vec()));
             self.schedule(millis(1), Event::Icmp(address, b"\0\0\0\0\0\0\0\0another".to_vec()));
         }
@@ -1034,7 +1233,7 @@ impl Run<'_> {
                 let records: Vec<Record> =
                     responder.answers.iter().map(|given| address(&owner, *given)).collect();
                 let packet = message(id_of(question), MULTICAST, &[], [&records, &[], &[]]);
-                self.schedule(responder.delay, Event::Mdns(host, false, packet));
+                self.schedule_datagram(responder.delay, &Event::Mdns(host, false, packet));
             }
         }
     }
@@ -1056,7 +1255,18 @@ impl Run<'_> {
             let multicast = responder.hearing == Hearing::Group;
             let id = if multicast { 0 } else { id_of(question) };
             let packet = message(id, MULTICAST, &[], [&records, &[], &[]]);
-            self.schedule(responder.delay, Event::Mdns(responder.address, multicast, packet));
+            let event = Event::Mdns(responder.address, multicast, packet);
+            self.schedule_datagram(responder.delay, &event);
+        }
+        for (address, deceit, delay) in self.world.deceivers.clone() {
+            let packet = deceit.multicast(question);
+            self.schedule_datagram(delay, &Event::Mdns(address, false, packet.clone()));
+            self.schedule_datagram(delay, &Event::Mdns(address, true, packet));
+            // And a lie in good form from where nobody may say it to us alone. RFC 6762 §11.
+            let packet = message(id_of(question), MULTICAST, &[], [&[lie(&owner)], &[], &[]]);
+            for stranger in [[203, 0, 113, 7].into(), EVIL] {
+                self.schedule_datagram(delay, &Event::Mdns(stranger, false, packet.clone()));
+            }
         }
     }
 
@@ -1068,7 +1278,7 @@ impl Run<'_> {
             }
             if let Some(packet) = announcer.answer(question) {
                 let event = Event::Mdns(announcer.address, announcer.to_group, packet);
-                self.schedule(announcer.delay, event);
+                self.schedule_datagram(announcer.delay, &event);
             }
         }
     }
@@ -1104,6 +1314,9 @@ impl Run<'_> {
         let Some((host, delay)) = self.world.host_at(remote) else {
             return self.schedule(millis(3000), Event::Failed(channel, Failure::Unreachable));
         };
+        if self.world.tells {
+            println!("              {remote} is {host:?}");
+        }
         let connected = resent + delay.since(Elapsed::START);
         let answered = connected + answered_later + Duration::from_millis(1);
         match host {
@@ -1111,6 +1324,7 @@ impl Run<'_> {
             Host::Refuses => {
                 return self.schedule(connected, Event::Failed(channel, Failure::Refused));
             }
+            Host::DiesAt(dies_at) if dies_at <= self.now => return,
             Host::OpensAt(opens_at) if self.now < opens_at => {
                 return self.schedule(connected, Event::Failed(channel, Failure::Refused));
             }
@@ -1131,10 +1345,29 @@ impl Run<'_> {
             page(301, ""),
             page(200, "<html>It works!</html>"),
         ]);
-        let mut say = |bytes: Vec<u8>| self.schedule(answered, Event::Received(channel, bytes));
+        let answered_at = self.now + answered.since(Elapsed::START);
+        // A stream comes in pieces, wherever they are cut.
+        let cut_at = usize::try_from(self.world.dice.below(64)).unwrap();
+        let mut say = |mut bytes: Vec<u8>| {
+            if (1..bytes.len()).contains(&cut_at) {
+                let second = bytes.split_off(cut_at);
+                self.schedule(answered, Event::Received(channel, bytes));
+                bytes = second;
+            }
+            self.schedule(answered, Event::Received(channel, bytes));
+        };
         match host {
-            Host::Cache | Host::OpensAt(_) if !is_there => say(page(404, "no such path")),
-            Host::Cache | Host::OpensAt(_) => say(good),
+            Host::DiesAt(dies_at) if dies_at <= answered_at => {}
+            Host::Cache | Host::OpensAt(_) | Host::DiesAt(_) if !is_there => {
+                say(page(404, "no such path"));
+            }
+            Host::Cache | Host::OpensAt(_) | Host::DiesAt(_) => say(good),
+            Host::Cheats(cheat) => {
+                for bytes in cheat.pieces() {
+                    say(bytes);
+                }
+            }
+            Host::Resets => self.schedule(answered, Event::Failed(channel, Failure::Broken)),
             Host::WantsName if called_by_name => say(good),
             Host::WantsName => say(refusal),
             Host::Status(status) => say(page(status, "no")),
@@ -1162,10 +1395,16 @@ impl Run<'_> {
 
     /// DNS over TCP, in two pieces.
     fn answer_over_tcp(&mut self, channel: Channel, remote: SocketAddr, request: &[u8]) {
-        let Some((_, Server::Truncates(given), delay)) =
-            self.world.servers.iter().find(|(at, ..)| *at == remote).cloned()
-        else {
-            return self.schedule(millis(1), Event::Failed(channel, Failure::Refused));
+        let server = self.world.servers.iter().find(|(at, ..)| *at == remote).cloned();
+        let (given, delay) = match server {
+            Some((_, Server::Truncates(given), delay)) => (given, delay),
+            Some((_, Server::DeceivesOverTcp(deceit), delay)) => {
+                for bytes in deceit.pieces(&request[2..]) {
+                    self.schedule(delay, Event::Received(channel, bytes));
+                }
+                return;
+            }
+            _ => return self.schedule(millis(1), Event::Failed(channel, Failure::Refused)),
         };
         assert_eq!(usize::from(u16::from_be_bytes([request[0], request[1]])), request.len() - 2);
         let packet = answer(&request[2..], &given);
@@ -1178,45 +1417,54 @@ impl Run<'_> {
 
     /// Lets the next thing happen, or time pass.
     fn step(&mut self, search: &mut Search, wait_until: Elapsed) {
-        let next =
-            self.events.iter().enumerate().min_by_key(|(_, (at, sequence, _))| (*at, *sequence));
-        let Some((index, _)) = next.filter(|(_, (at, ..))| *at <= wait_until) else {
+        let Some(first) = self.events.first_entry().filter(|first| first.key().0 <= wait_until)
+        else {
             let granularity = self.world.granularity;
             let woken_at = wait_until.as_micros().div_ceil(granularity) * granularity;
             self.now = Elapsed::from_micros(woken_at);
-            return search.handle(self.now, Input::Tick);
+            return self.feed(search, Input::Tick);
         };
-        let (at, _, event) = self.events.swap_remove(index);
-        self.now = self.now.max(at);
+        self.now = self.now.max(first.key().0);
+        let event = first.remove();
+        if self.is_event_cut_off(&event) {
+            return self.feed(search, Input::Tick);
+        }
         let is_open = |channel: &Channel| self.open.iter().any(|(open, ..)| open == channel);
         match event {
             Event::Network(is_up) => {
                 self.is_up = is_up;
-                search.handle(self.now, Input::Network(self.world.network(is_up, self.now)));
+                self.show_network(search);
+            }
+            Event::Card(link, is_there) => {
+                self.absent.retain(|absent| *absent != link);
+                if !is_there {
+                    self.absent.push(link);
+                }
+                self.show_network(search);
             }
             Event::Connected(channel) if is_open(&channel) => {
                 self.unresolved.retain(|(open, _)| *open != channel);
-                search.handle(self.now, Input::Connected(channel));
+                self.feed(search, Input::Connected(channel));
             }
             Event::Received(channel, bytes) if is_open(&channel) => {
-                self.take_answer(channel, &bytes);
-                search.handle(self.now, Input::Received(channel, &bytes));
+                self.take_bytes(channel, &bytes);
+                self.feed(search, Input::Received(channel, &bytes));
             }
             Event::Failed(channel, failure) if is_open(&channel) => {
                 self.open.retain(|(open, ..)| *open != channel);
                 self.unresolved.retain(|(open, _)| *open != channel);
-                search.handle(self.now, Input::Failed(channel, failure));
+                self.feed(search, Input::Failed(channel, failure));
             }
             Event::Arp(interface, packet) => {
-                search.handle(self.now, Input::Arp(interface, &packet));
+                self.feed(search, Input::Arp(interface, &packet));
             }
             Event::Icmp(source, message) => {
-                search.handle(self.now, Input::Icmp(SocketAddr::new(source, 0), &message));
+                self.feed(search, Input::Icmp(SocketAddr::new(source, 0), &message));
             }
             Event::Mdns(source, multicast, payload) => {
                 let source = SocketAddr::new(source, 5353);
                 let datagram = MdnsDatagram { interface: 2, source, multicast, payload: &payload };
-                search.handle(self.now, Input::Mdns(datagram));
+                self.feed(search, Input::Mdns(datagram));
             }
             Event::Resolved(address) => {
                 if !self.resolved.contains(&address) {
@@ -1230,13 +1478,13 @@ impl Run<'_> {
                 for (channel, remote, request) in ready {
                     self.connect(channel, remote, &request);
                 }
-                search.handle(self.now, Input::Tick);
+                self.feed(search, Input::Tick);
             }
-            Event::PacketSocket(open) => search.handle(self.now, Input::PacketSocket(open)),
-            Event::Stop => search.handle(self.now, Input::Stop),
+            Event::PacketSocket(open) => self.feed(search, Input::PacketSocket(open)),
+            Event::Stop => self.feed(search, Input::Stop),
             // The channel was closed before this came.
             Event::Connected(_) | Event::Received(..) | Event::Failed(..) => {
-                search.handle(self.now, Input::Tick);
+                self.feed(search, Input::Tick);
             }
         }
     }
@@ -1291,7 +1539,7 @@ impl Run<'_> {
         let is_said = |cause| matches!(cause, Cause::NotACache(it, _) if it.origin.is_named());
         assert!(!has(&[401, 403]) || is_about(&[401, 403]), "a private cache: {context}");
         assert!(
-            !has(&[404]) || is_about(&[400, 401, 403, 404]) || is_said(cause),
+            !has(&[404]) || is_about(&[301, 308, 400, 401, 403, 404]) || is_said(cause),
             "a wrong path: {context}"
         );
         // That nobody has the port open is only said where that is so.
@@ -1299,21 +1547,32 @@ impl Run<'_> {
         assert!(!is_nobody || self.answers.is_empty(), "{:?}: {context}", self.answers);
     }
 
-    /// Keeps in mind what a whole answer to a request says.
-    fn take_answer(&mut self, channel: Channel, bytes: &[u8]) {
-        let Some((_, remote, request, _)) = self.open.iter().find(|(open, ..)| *open == channel)
-        else {
-            return;
-        };
-        let host = self.world.host_at(*remote).map(|(host, _)| host);
-        let is_whole = !matches!(host, Some(Host::DiesMidway | Host::Drips));
-        if let Some(status) = bytes.strip_prefix(b"HTTP/1.1 ").filter(|_| is_whole) {
-            let status = str::from_utf8(&status[..3]).unwrap().parse().unwrap();
-            let target = String::from_utf8_lossy(request).split(' ').nth(1).unwrap().to_owned();
-            let remote = *remote;
-            self.answers.retain(|known| (known.0, &known.1) != (remote, &target));
-            self.answers.push((remote, target, status));
+    /// Keeps in mind what came from a host, by whatever parts.
+    fn take_bytes(&mut self, channel: Channel, bytes: &[u8]) {
+        if let Some((_, remote, ..)) = self.open.iter().find(|(open, ..)| *open == channel) {
+            match self.received.iter_mut().find(|(host, _)| host == remote) {
+                Some((_, all)) => all.extend(bytes),
+                None => self.received.push((*remote, bytes.to_vec())),
+            }
         }
+    }
+
+    /// Keeps in mind which HTTP status a host has answered with, as the search says: it must have.
+    fn take_flaw(&mut self, candidate: Candidate, flaw: Flaw) {
+        let status = match flaw {
+            Flaw::Status(status) => status,
+            Flaw::NotCacheInfo | Flaw::OtherStore => 200,
+            _ => return,
+        };
+        let (remote, path) = (candidate.remote, candidate.path);
+        if let Flaw::Status(status) = flaw {
+            let said = format!(" {status} ").into_bytes();
+            let came = self.received.iter().find(|(host, _)| *host == remote);
+            let is_true = came.is_some_and(|(_, all)| all.windows(5).any(|part| part == said));
+            assert!(is_true, "{}: {remote} never said {status}", self.context);
+        }
+        self.answers.retain(|known| (known.0, known.1) != (remote, path));
+        self.answers.push((remote, path, status));
     }
 
     /// The search is over: was it right?
@@ -1328,7 +1587,7 @@ impl Run<'_> {
             assert!(!needs_zone(found.remote.ip()), "{}: a zone won: {found:?}", self.context);
             let (host, _) = self.world.host_at(found.remote).expect("a winner that is not there");
             let is_right = match host {
-                Host::Cache | Host::OpensAt(_) => {
+                Host::Cache | Host::OpensAt(_) | Host::DiesAt(_) => {
                     let path = self.world.paths.text(found.path);
                     !found.by_name && path == self.world.path_at(found.remote)
                 }
@@ -1342,7 +1601,7 @@ impl Run<'_> {
             }
             assert!(is_right, "{}: a false winner: {found:?} is {host:?}", self.context);
         }
-        End { outcome, at: self.now }
+        End { outcome, at: self.now, place: None }
     }
 }
 
