@@ -1,5 +1,5 @@
 //! What stands in documents and in the sources, too, is the same in both: the manual page, the change log,
-//! the form for bugs.
+//! the form for bugs, the known bugs of others.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -322,4 +322,23 @@ fn the_readme_quotes_the_results_of_the_benchmark_and_nothing_else() {
             assert!(cells.contains(figure), "{}: {figure} is none of {cells:?}", row[0]);
         }
     }
+}
+
+/// Tests are named as `FILE::NAME`.
+#[test]
+fn the_tests_that_known_bugs_refer_to_are_there() {
+    let text = read("tests/cves.md");
+    let mut count = 0;
+    for (file, test) in text.split('`').filter_map(|word| word.split_once("::")) {
+        let source = read(file);
+        let is_there =
+            ["fn ", "def "].iter().any(|word| source.contains(&format!("{word}{test}(")));
+        assert!(is_there, "there is no {test} in {file}");
+        count += 1;
+    }
+    assert!(count > 30, "{count} tests: all are seen");
+    let rows = rows(&text);
+    let bugs: BTreeSet<_> = rows.iter().flat_map(|row| row[0].split(", ")).collect();
+    let named: usize = rows.iter().map(|row| row[0].split(", ").count()).sum();
+    assert_eq!(bugs.len(), named - 5, "a bug stands there once, the five headings apart");
 }
