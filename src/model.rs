@@ -49,17 +49,10 @@ impl Origin {
     ];
 
     /// The methods that `--methods` chooses from, in the order of trust.
-    pub const METHODS: [Self; 9] = [
-        Self::Previous,
-        Self::Hosts,
-        Self::Dns,
-        Self::Mdns,
-        Self::Announced,
-        Self::Gateway,
-        Self::Neighbours,
-        Self::Ping,
-        Self::Sweep,
-    ];
+    pub const METHODS: [Self; 9] = {
+        let [Self::Override, methods @ ..] = Self::ALL else { unreachable!() };
+        methods
+    };
 
     /// The word for it in `--methods`, logs and reports.
     #[must_use]

@@ -218,14 +218,13 @@ impl Run<'_> {
         if let Some(nix_conf) = stands {
             files = Files { nix_conf, address: None };
         }
+        let is_found = matches!(outcome, Outcome::Found(_));
         // Where there is none the reason may change while the files do not.
-        let is_told =
-            matches!(outcome, Outcome::Found(_)) || self.told.is_some_and(|it| it.is_like(cause));
+        let is_told = is_found || self.told.is_some_and(|it| it.is_like(cause));
         let is_new = self.standing.as_ref() != Some(&files) || !is_told;
         self.told = Some(cause);
         // That it is found is told before it is written; why it is not, below the files, where a person
         // looks first.
-        let is_found = matches!(outcome, Outcome::Found(_));
         if is_new && is_found {
             self.tell(&story, cause, state);
         }
