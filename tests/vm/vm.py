@@ -219,7 +219,11 @@ class Machine:
         return re.search(r"from '(.*)'", said)[1].removesuffix("?priority=30")
 
     def journal(self, *units):
-        """The log of units, each line with its time since boot."""
+        """The log of units, each line with its time since boot.
+
+        While the journal moves from /run to /var, right after boot, it reads as truncated and empty.
+        """
+        self.run("journalctl --flush && journalctl --sync")
         return self.run("journalctl -b -o short-monotonic " + " ".join(f"-u {u}" for u in units))
 
     def close(self):
