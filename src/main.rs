@@ -52,7 +52,7 @@ fn decide(arguments: Vec<OsString>) -> c_int {
     match sys::print(text, signals.as_raw_fd(), HELP_PATIENCE) {
         Ok(()) => status::DECIDED,
         Err(error) => {
-            Log::new(Sink::of_stderr(), Verbosity::Quiet).problem(&Problem::NotPrinted(&error));
+            Log::new(Sink::of_stderr(), Verbosity::Quiet).problem(&Problem::NotPrinted(error));
             status::NOT_WRITTEN
         }
     }

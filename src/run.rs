@@ -127,7 +127,7 @@ impl Run<'_> {
                 Ok(None) => return status::DECIDED,
                 Ok(Some(ask)) => ask,
                 Err(error) => {
-                    self.log.problem(&Problem::NoPoll(&error));
+                    self.log.problem(&Problem::NoPoll(error));
                     return status::NOT_WRITTEN;
                 }
             };
@@ -346,7 +346,7 @@ impl Run<'_> {
             text += &files.nix_conf;
         }
         let printed = sys::print(&text, self.signals.as_raw_fd(), time_left);
-        if let Err(error) = &printed {
+        if let Err(error) = printed {
             self.log.problem(&Problem::NotPrinted(error));
         }
         printed.is_ok()

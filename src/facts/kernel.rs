@@ -1,12 +1,12 @@
 //! Asks the kernel for the state of the network, over route netlink, and hears of changes.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 
 use socket2::Socket;
 
 use super::network::Network;
 use super::resolv_conf::{ResolvConf, read_resolv_conf};
-use crate::sys;
+use crate::sys::{self, Error};
 use crate::wire::netlink::{Link, Message, Table, compose_dump, parse_messages};
 
 /// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
@@ -21,7 +21,7 @@ const CHANGE_READS_MAX: usize = 32;
 ///
 /// # Errors
 /// Where the system has no route netlink for us.
-pub fn watch_network() -> io::Result<Socket> {
+pub fn watch_network() -> sys::Result<Socket> {
     sys::netlink(NETLINK_GROUPS)
 }
 
@@ -30,8 +30,8 @@ pub fn watch_network() -> io::Result<Socket> {
 pub fn drain_changes(mut changes: &Socket) {
     for _ in 0..CHANGE_READS_MAX {
         // The kernel throws away what does not fit.
-        match changes.read(&mut [0; 1]) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return,
+        match changes.read(&mut [0; 1]).map_err(Error::from) {
+            Err(error) if error != Error(libc::ENOBUFS) => return,
             _ => {}
         }
     }
@@ -42,7 +42,7 @@ pub fn drain_changes(mut changes: &Socket) {
 ///
 /// # Errors
 /// Where the system has no route netlink for us, or refuses the table of links or of addresses.
-pub fn read_network(buffer: &mut [u8]) -> io::Result<Network> {
+pub fn read_network(buffer: &mut [u8]) -> sys::Result<Network> {
     let mut socket = sys::netlink(0)?;
     let mut messages = Vec::new();
     for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
@@ -67,7 +67,7 @@ fn read_table(
     table: Table,
     buffer: &mut [u8],
     messages: &mut Vec<Message>,
-) -> io::Result<()> {
+) -> sys::Result<()> {
     socket.write_all(&compose_dump(table))?;
     loop {
         let count = socket.read(buffer)?;
@@ -86,11 +86,11 @@ fn is_wireless(link: &Link) -> bool {
 
 /// Adds what a datagram of a dump holds; true after the last. A table that changed while it was read
 /// (`NLM_F_DUMP_INTR`) is taken as it is: of that change we are told, and then read again.
-fn take_messages(datagram: &[Message], messages: &mut Vec<Message>) -> io::Result<bool> {
+fn take_messages(datagram: &[Message], messages: &mut Vec<Message>) -> sys::Result<bool> {
     for message in datagram {
         match *message {
             Message::Done => return Ok(true),
-            Message::Refused(number) => return Err(io::Error::from_raw_os_error(number)),
+            Message::Refused(number) => return Err(Error(number)),
             message if messages.len() < MESSAGES_MAX => messages.push(message),
             _ => {}
         }
@@ -108,7 +108,7 @@ mod tests {
         let mut messages = Vec::new();
         let datagram = [Message::Link(CARD), Message::Refused(1)];
         let error = take_messages(&datagram, &mut messages).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(1));
+        assert_eq!(error, Error(1));
         assert!(!take_messages(&datagram[..1], &mut messages).unwrap());
         assert!(take_messages(&[Message::Done], &mut messages).unwrap());
         let flood = vec![Message::Link(CARD); 3 * MESSAGES_MAX];

@@ -1,8 +1,8 @@
 //! Reads configuration files line by line in a few kilobytes of memory, however large they are.
 
-use std::io::{self, Read};
+use std::io::Read;
 
-use crate::sys;
+use crate::sys::{self, Error};
 
 /// Bytes read at a time, and the longest line kept; longer ones are skipped whole.
 const LINE_MAX: usize = 4096;
@@ -13,20 +13,20 @@ const FILE_MAX: u64 = 32 << 20;
 ///
 /// # Errors
 /// Whatever opening or reading the file gives.
-pub fn for_each_line(path: &str, each: &mut dyn FnMut(&str)) -> io::Result<()> {
+pub fn for_each_line(path: &str, each: &mut dyn FnMut(&str)) -> sys::Result<()> {
     for_each_line_of(sys::open(path, FILE_MAX)?, each)
 }
 
 /// The same for any source of bytes.
-fn for_each_line_of(mut source: impl Read, each: &mut dyn FnMut(&str)) -> io::Result<()> {
+fn for_each_line_of(mut source: impl Read, each: &mut dyn FnMut(&str)) -> sys::Result<()> {
     let mut buffer = [0; LINE_MAX];
     let mut kept = 0;
     let mut skipping = false;
     loop {
         let space = buffer.get_mut(kept..).unwrap_or_default();
-        let count = match source.read(space) {
+        let count = match source.read(space).map_err(Error::from) {
             Ok(count) => count,
-            Err(error) if sys::errno(&error) == libc::EINTR => continue,
+            Err(Error(libc::EINTR)) => continue,
             Err(error) => return Err(error),
         };
         let filled = kept + count;
@@ -70,7 +70,7 @@ mod tests {
     struct Drip<'a>(&'a [u8], usize);
 
     impl Read for Drip<'_> {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
             let count = self.1.min(self.0.len()).min(into.len());
             into[..count].copy_from_slice(&self.0[..count]);
             self.0 = &self.0[count..];

@@ -1,11 +1,10 @@
 //! The user's own word on where the cache is.
 
-use std::io;
 use std::net::SocketAddr;
 
 use super::{parse_digits, parse_host};
 use crate::address::needs_zone;
-use crate::sys;
+use crate::sys::{self, Error};
 
 /// Bytes of an override; the longest sensible one has about sixty.
 const OVERRIDE_MAX: usize = 4096;
@@ -34,7 +33,7 @@ pub enum OverrideFlaw {
     /// It is not in a regular file.
     NotAFile,
     /// It cannot be read.
-    Unreadable(io::Error),
+    Unreadable(Error),
     /// It names an address that only means something with a zone, which Nix cannot use.
     NeedsZone,
     /// It has none of the forms of an order.
@@ -86,7 +85,7 @@ fn read_order(place: &str, is_users: bool, port: u16) -> Result<Option<Override>
     let content = match sys::read(place, OVERRIDE_MAX) {
         Ok(content) => content,
         Err(error) => {
-            return match sys::errno(&error) {
+            return match error.0 {
                 libc::ENOENT | libc::ENOTDIR => Ok(None),
                 // The credentials of a system are none of an ordinary user's business.
                 libc::EACCES | libc::EPERM if !is_users => Ok(None),

@@ -1,6 +1,6 @@
 //! A conversation with one peer: a connected UDP socket or a TCP stream.
 
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -8,7 +8,7 @@ use libc::{POLLIN, POLLOUT};
 use socket2::{Domain, Socket, Type};
 
 use crate::interface::{Channel, Failure};
-use crate::sys;
+use crate::sys::{self, Error};
 
 /// A conversation under way.
 pub struct Conversation {
@@ -42,15 +42,15 @@ impl Conversation {
         remote: SocketAddr,
         kind: Type,
         request: Vec<u8>,
-    ) -> io::Result<Self> {
+    ) -> sys::Result<Self> {
         let is_stream = kind == Type::STREAM;
         let socket = Socket::new(Domain::for_address(remote), kind.nonblocking(), None)?;
         if is_stream {
             // Acknowledge with the next packet: three packets do what five would.
             let _ = socket.set_tcp_quickack(false);
         }
-        match socket.connect(&remote.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        match socket.connect(&remote.into()).map_err(Error::from) {
+            Err(error) if error != Error(libc::EINPROGRESS) => Err(error),
             _ if is_stream => Ok(Self { channel, socket, is_stream, unsent: request }),
             _ => {
                 socket.send(&request)?;
@@ -69,59 +69,54 @@ impl Conversation {
     ///
     /// # Errors
     /// Whatever send(2) gives: what an ICMP message said of an earlier one, too.
-    pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send(datagram).map(drop)
+    pub fn send(&self, datagram: &[u8]) -> sys::Result<()> {
+        self.socket.send(datagram)?;
+        Ok(())
     }
 
     /// Sends what is not sent yet, or reads into `buffer`.
     ///
     /// # Errors
     /// Why the conversation is over.
-    pub fn proceed(&mut self, buffer: &mut [u8]) -> io::Result<Event> {
+    pub fn proceed(&mut self, buffer: &mut [u8]) -> sys::Result<Event> {
         if !self.unsent.is_empty() {
             return self.send_unsent().map(|()| Event::Connected);
         }
-        match (&self.socket).read(buffer) {
+        match (&self.socket).read(buffer).map_err(Error::from) {
             // A datagram of no bytes says nothing; a stream's end says all.
             Ok(0) if !self.is_stream => Ok(Event::Nothing),
             Ok(count) => Ok(Event::Received(count)),
-            Err(error) if is_passing(&error) => Ok(Event::Nothing),
+            // Reading again later may do.
+            Err(Error(libc::EAGAIN | libc::EINTR | libc::ENOTCONN)) => Ok(Event::Nothing),
             Err(error) => Err(error),
         }
     }
 
     /// Sends what the socket takes of the request, the connection having been made or refused.
-    fn send_unsent(&mut self) -> io::Result<()> {
-        match self.socket.send(&self.unsent) {
+    fn send_unsent(&mut self) -> sys::Result<()> {
+        match self.socket.send(&self.unsent).map_err(Error::from) {
             Ok(count) => self.unsent.drain(..count),
-            Err(error) if sys::errno(&error) == libc::EAGAIN => return Ok(()),
+            Err(Error(libc::EAGAIN)) => return Ok(()),
             Err(error) => return Err(error),
         };
         Ok(())
     }
 }
 
-/// Whether reading again later may do.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(sys::errno(error), libc::EAGAIN | libc::EINTR | libc::ENOTCONN)
-}
-
 /// What an error means to the search.
-pub fn failure_of(error: &io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Failure::Refused,
-        Some(
-            libc::ENETUNREACH
-            | libc::EHOSTUNREACH
-            | libc::EADDRNOTAVAIL
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::ENODEV
-            | libc::EINVAL
-            | libc::EACCES
-            | libc::EPERM
-            | libc::EAFNOSUPPORT,
-        ) => Failure::Unreachable,
+pub fn failure_of(error: Error) -> Failure {
+    match error.0 {
+        libc::ECONNREFUSED => Failure::Refused,
+        libc::ENETUNREACH
+        | libc::EHOSTUNREACH
+        | libc::EADDRNOTAVAIL
+        | libc::ENETDOWN
+        | libc::EHOSTDOWN
+        | libc::ENODEV
+        | libc::EINVAL
+        | libc::EACCES
+        | libc::EPERM
+        | libc::EAFNOSUPPORT => Failure::Unreachable,
         _ => Failure::Broken,
     }
 }

@@ -1,6 +1,5 @@
 //! Runs one search in the real world: carries out what it wants and tells it what happened.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::facts::{drain_changes, read_network, watch_network};
 use crate::interface::{Channel, Input, Output};
 use crate::model::Outcome;
 use crate::search::Search;
-use crate::sys;
+use crate::sys::{self, Error};
 use crate::tell::{Account, Log, Problem};
 
 /// Reads from one descriptor before the next has its own, so that a flood on one cannot starve the
@@ -41,7 +40,7 @@ pub struct EventLoop<'a> {
     /// Ask us to stop.
     signals: &'a StopSignals,
     /// Tells of changes of the network, from the first look at it on.
-    changes: Option<io::Result<Socket>>,
+    changes: Option<sys::Result<Socket>>,
     /// Every conversation of the search.
     conversations: Vec<Conversation>,
     /// The sockets that speak to many.
@@ -57,7 +56,7 @@ pub struct EventLoop<'a> {
 #[derive(Debug)]
 pub struct StillOpen {
     /// The packet socket, if it was opened.
-    packet_socket: Option<io::Result<Socket>>,
+    packet_socket: Option<sys::Result<Socket>>,
 }
 
 impl StillOpen {
@@ -162,7 +161,7 @@ impl<'a> EventLoop<'a> {
             watch(Ready::Conversation(conversation.channel), descriptor, events);
         }
         if let Err(error) = sys::poll(&mut descriptors, timeout) {
-            self.log.problem(&Problem::NoPoll(&error));
+            self.log.problem(&Problem::NoPoll(error));
         }
         let polled = waiting.into_iter().zip(descriptors);
         for (ready, _) in polled.filter(|(_, descriptor)| descriptor.revents != 0) {
@@ -224,7 +223,7 @@ impl<'a> EventLoop<'a> {
         if self.changes.is_none() {
             let changes = watch_network();
             if let Err(error) = &changes {
-                self.log.problem(&Problem::NoNetlink(error));
+                self.log.problem(&Problem::NoNetlink(*error));
             }
             self.changes = Some(changes);
         }
@@ -243,7 +242,7 @@ impl<'a> EventLoop<'a> {
                 Input::Received(channel, self.buffer.get(..count).unwrap_or_default())
             }
             Ok(Event::Nothing) => return,
-            Err(error) => return self.fail(channel, &error, search),
+            Err(error) => return self.fail(channel, error, search),
         };
         search.handle(self.clock.now(), input);
     }
@@ -254,7 +253,7 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Closes a conversation that failed and tells the search.
-    fn fail(&mut self, channel: Channel, error: &io::Error, search: &mut Search) {
+    fn fail(&mut self, channel: Channel, error: Error, search: &mut Search) {
         self.close(channel);
         search.handle(self.clock.now(), Input::Failed(channel, failure_of(error)));
     }
@@ -273,7 +272,7 @@ impl<'a> EventLoop<'a> {
                 if let Some(conversation) = conversations.find(|open| open.channel == channel)
                     && let Err(error) = conversation.send(&datagram)
                 {
-                    self.fail(channel, &error, search);
+                    self.fail(channel, error, search);
                 }
             }
             Output::Close(channel) => self.close(channel),
@@ -291,15 +290,15 @@ impl<'a> EventLoop<'a> {
             }
             Output::OpenPacketSocket => self.open_packet_socket(search),
             Output::AskArp { interface, packet } => {
-                if let Err(error) = self.sockets.ask_arp(interface, &packet)
-                    && matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN))
+                if let Err(Error(libc::ENOBUFS | libc::EAGAIN)) =
+                    self.sockets.ask_arp(interface, &packet)
                 {
                     search.handle(self.clock.now(), Input::Congested(interface, packet));
                 }
             }
             Output::Ping { target, message } => {
                 if let Err(error) = self.sockets.ping(target, &message) {
-                    self.log.problem(&Problem::NoPing(target.ip(), &error));
+                    self.log.problem(&Problem::NoPing(target.ip(), error));
                 }
             }
             Output::ReadNetwork => self.read_network(search),
@@ -322,14 +321,14 @@ impl<'a> EventLoop<'a> {
     ) {
         match Conversation::open(channel, remote, kind, request) {
             Ok(conversation) => self.conversations.push(conversation),
-            Err(error) => self.fail(channel, &error, search),
+            Err(error) => self.fail(channel, error, search),
         }
     }
 
     /// A link that cannot carry multicast stays silent, and so does a neighbour that is gone.
-    fn tell_of_link(&mut self, interface: u32, result: io::Result<()>) {
+    fn tell_of_link(&mut self, interface: u32, result: sys::Result<()>) {
         if let Err(error) = result {
-            self.log.problem(&Problem::NoMulticast(interface, &error));
+            self.log.problem(&Problem::NoMulticast(interface, error));
         }
     }
 
@@ -340,7 +339,7 @@ impl<'a> EventLoop<'a> {
         }
         let socket = sys::packet_socket();
         if let Err(error) = &socket {
-            self.log.problem(&Problem::NoPacketSocket(error));
+            self.log.problem(&Problem::NoPacketSocket(*error));
         }
         let is_open = socket.is_ok();
         self.sockets.packet = Some(socket);

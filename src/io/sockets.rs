@@ -1,6 +1,5 @@
 //! The sockets that speak to many: multicast DNS, the ping, and the packet socket.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -8,7 +7,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type}
 
 use crate::address::{Family, with_scope};
 use crate::interface::{Input, MdnsDatagram};
-use crate::sys;
+use crate::sys::{self, Error};
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
 use crate::wire::ip;
 
@@ -23,7 +22,7 @@ pub struct Sockets {
     /// Those that ping, one for each family.
     ping: Vec<PingSocket>,
     /// Hears what a firewall drops, and asks by ARP; tried once.
-    pub packet: Option<io::Result<Socket>>,
+    pub packet: Option<sys::Result<Socket>>,
 }
 
 /// One of the sockets.
@@ -79,7 +78,7 @@ impl Sockets {
         interface: u32,
         family: Family,
         question: &[u8],
-    ) -> io::Result<()> {
+    ) -> sys::Result<()> {
         let group = match family {
             Family::V4 => SocketAddr::from((MDNS_GROUP_V4, MDNS_PORT)),
             Family::V6 => SocketAddrV6::new(MDNS_GROUP_V6, MDNS_PORT, 0, interface).into(),
@@ -96,21 +95,22 @@ impl Sockets {
         interface: u32,
         host: SocketAddr,
         question: &[u8],
-    ) -> io::Result<()> {
+    ) -> sys::Result<()> {
         let socket = self.mdns(interface, Family::of(host.ip()), false)?;
-        socket.send_to(question, host).map(drop)
+        socket.send_to(question, host)?;
+        Ok(())
     }
 
     /// Listens to the multicast DNS group on an interface.
     ///
     /// # Errors
     /// Where the system does not let us.
-    pub fn listen(&mut self, interface: u32, family: Family) -> io::Result<()> {
+    pub fn listen(&mut self, interface: u32, family: Family) -> sys::Result<()> {
         self.mdns(interface, family, true).map(drop)
     }
 
     /// The multicast DNS socket for this interface, family and use, opened if it is not.
-    fn mdns(&mut self, interface: u32, family: Family, listens: bool) -> io::Result<&UdpSocket> {
+    fn mdns(&mut self, interface: u32, family: Family, listens: bool) -> sys::Result<&UdpSocket> {
         let is_it = |mdns: &MdnsSocket| {
             (mdns.interface, mdns.family, mdns.listens) == (interface, family, listens)
         };
@@ -120,28 +120,29 @@ impl Sockets {
             self.mdns.push(MdnsSocket { interface, family, listens, socket });
         }
         let mdns = self.mdns.iter().find(|mdns| is_it(mdns));
-        mdns.map(|mdns| &mdns.socket).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+        mdns.map(|mdns| &mdns.socket).ok_or(Error(libc::ENOENT))
     }
 
     /// Sends an ICMP message to everybody.
     ///
     /// # Errors
     /// Where the link cannot carry it.
-    pub fn ping(&mut self, target: SocketAddr, message: &[u8]) -> io::Result<()> {
+    pub fn ping(&mut self, target: SocketAddr, message: &[u8]) -> sys::Result<()> {
         let family = Family::of(target.ip());
         if !self.ping.iter().any(|ping| ping.family == family) {
             self.ping.push(open_ping_socket(family)?);
         }
         let ping = self.ping.iter().find(|ping| ping.family == family);
-        let ping = ping.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        ping.socket.send_to(message, target).map(drop)
+        let ping = ping.ok_or(Error(libc::ENOENT))?;
+        ping.socket.send_to(message, target)?;
+        Ok(())
     }
 
     /// Broadcasts an ARP request, if there is a packet socket.
     ///
     /// # Errors
     /// Whatever sendto(2) gives; `ENOBUFS` when the interface's queue is full.
-    pub fn ask_arp(&self, interface: u32, packet: &[u8]) -> io::Result<()> {
+    pub fn ask_arp(&self, interface: u32, packet: &[u8]) -> sys::Result<()> {
         match &self.packet {
             Some(Ok(socket)) => sys::send_arp(socket, interface, packet),
             _ => Ok(()),
@@ -161,14 +162,14 @@ impl Sockets {
 impl MdnsSocket {
     /// Reads a datagram.
     fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<Input<'b>> {
-        match self.socket.recv_from(buffer) {
+        match self.socket.recv_from(buffer).map_err(Error::from) {
             Ok((count, source)) => Some(Input::Mdns(MdnsDatagram {
                 interface: self.interface,
                 source,
                 multicast: self.listens,
                 payload: buffer.get(..count)?,
             })),
-            Err(error) if sys::errno(&error) == libc::EAGAIN => None,
+            Err(Error(libc::EAGAIN)) => None,
             // What an ICMP message said of an earlier question; reading it has cleared it.
             Err(_) => Some(Input::Tick),
         }
@@ -216,7 +217,7 @@ fn receive_packet<'b>(socket: &Socket, buffer: &'b mut [u8]) -> Option<Input<'b>
 }
 
 /// A socket that asks on `interface` from an ephemeral port.
-fn open_mdns_asker(interface: u32, family: Family) -> io::Result<Socket> {
+fn open_mdns_asker(interface: u32, family: Family) -> sys::Result<Socket> {
     let domain = domain_of(family);
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     match family {
@@ -236,7 +237,7 @@ fn open_mdns_asker(interface: u32, family: Family) -> io::Result<Socket> {
 
 /// A socket that hears the group on `interface`. It is bound to the group's address: the host's
 /// own responder keeps what is sent to the host.
-fn open_mdns_listener(interface: u32, family: Family) -> io::Result<Socket> {
+fn open_mdns_listener(interface: u32, family: Family) -> sys::Result<Socket> {
     let domain = domain_of(family);
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
@@ -258,7 +259,7 @@ fn open_mdns_listener(interface: u32, family: Family) -> io::Result<Socket> {
 }
 
 /// A socket for ICMP echoes: the kind for ordinary users (icmp(7), `ping_group_range`), or a raw one.
-fn open_ping_socket(family: Family) -> io::Result<PingSocket> {
+fn open_ping_socket(family: Family) -> sys::Result<PingSocket> {
     let protocol = match family {
         Family::V4 => Protocol::ICMPV4,
         Family::V6 => Protocol::ICMPV6,

@@ -1,6 +1,5 @@
 //! `--watch`: waits for a reason to search again.
 
-use std::io;
 use std::os::fd::AsRawFd as _;
 
 use libc::POLLIN;
@@ -52,7 +51,7 @@ impl<'a> Watcher<'a> {
     ///
     /// # Errors
     /// Where the system has no poll(2) for us.
-    pub fn wait(&mut self) -> io::Result<Option<Ask>> {
+    pub fn wait(&mut self) -> sys::Result<Option<Ask>> {
         loop {
             if let Some(due) = self.schedule.due(self.clock.now())
                 && let Some(ask) = self.look(due)
@@ -103,6 +102,6 @@ impl<'a> Watcher<'a> {
 }
 
 /// The network as far as it decides where the cache is.
-fn read_place() -> io::Result<Network> {
+fn read_place() -> sys::Result<Network> {
     read_network(&mut vec![0; RECEIVE_MAX]).map(Network::place)
 }

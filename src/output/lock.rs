@@ -1,10 +1,9 @@
 //! The lock that keeps the files of a run together.
 
-use std::fs::{File, TryLockError};
-use std::io;
+use std::fs::File;
 use std::time::Duration;
 
-use crate::sys::{self, Status};
+use crate::sys::{self, Error, Status};
 
 /// Who may open the lock, and so hold it: only its owner.
 const LOCK_MODE: u32 = 0o600;
@@ -38,7 +37,7 @@ impl Drop for Lock {
 pub(super) fn lock(
     directory: &str,
     wait: &mut dyn FnMut(Duration) -> bool,
-) -> io::Result<Option<Lock>> {
+) -> sys::Result<Option<Lock>> {
     let path = [directory, "/.lock"].concat();
     for _ in 0..LOCK_FILES_MAX {
         let file = match sys::create(&path, LOCK_MODE) {
@@ -50,15 +49,12 @@ pub(super) fn lock(
                 }
                 file
             }
-            Err(error) if sys::errno(&error) != libc::EEXIST => return Ok(None),
+            Err(error) if error != Error(libc::EEXIST) => return Ok(None),
             Err(_) => match sys::open_to_lock(&path) {
                 Ok(file) if is_ours(&file, directory) => file,
                 // Another run has just removed it.
-                Err(error) if sys::errno(&error) == libc::ENOENT => continue,
-                Err(error)
-                    if matches!(sys::errno(&error), libc::EACCES | libc::EPERM)
-                        && is_handed_over(&path, directory) =>
-                {
+                Err(Error(libc::ENOENT)) => continue,
+                Err(Error(libc::EACCES | libc::EPERM)) if is_handed_over(&path, directory) => {
                     if wait(LOCK_INTERVAL) {
                         continue;
                     }
@@ -71,13 +67,11 @@ pub(super) fn lock(
             },
         };
         loop {
-            match file.try_lock() {
+            match sys::try_lock(&file) {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if wait(LOCK_INTERVAL) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-                }
-                Err(TryLockError::Error(_)) => return Ok(None),
+                Err(Error(libc::EAGAIN)) if wait(LOCK_INTERVAL) => {}
+                Err(error @ Error(libc::EAGAIN)) => return Err(error),
+                Err(_) => return Ok(None),
             }
         }
         if sys::status_of(&file).is_ok_and(|status| status.names == 1) {

@@ -5,13 +5,12 @@ mod lock;
 pub use lock::Lock;
 
 use std::fs::File;
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use crate::config::{Config, SETTINGS};
 use crate::model::{Found, Outcome};
 use crate::path::Paths;
-use crate::sys;
+use crate::sys::{self, Error};
 use crate::text::Text;
 use lock::{is_trusted, lock};
 
@@ -175,9 +174,7 @@ pub fn replace(
     if kind == Kind::Fallback && (!is_locked || read_decision(directory).is_some()) {
         return match add_file(&nix_conf, &files.nix_conf) {
             // A decision, which somebody else has just made, is as good.
-            Err(error)
-                if sys::errno(&error) != libc::EEXIST || read_decision(directory).is_none() =>
-            {
+            Err(error) if error != Error(libc::EEXIST) || read_decision(directory).is_none() => {
                 Err(WriteError { path: nix_conf, error })
             }
             Err(_) => Ok((State::Stands, lock)),
@@ -216,18 +213,16 @@ pub fn read_decision(directory: &str) -> Option<String> {
 }
 
 /// Makes the directory and, where they are missing, those above it.
-fn create_directory(directory: &str) -> io::Result<()> {
+fn create_directory(directory: &str) -> sys::Result<()> {
     let create = |path: &str| match sys::make_directory(path, DIRECTORY_MODE) {
-        Err(error) if sys::errno(&error) == libc::EEXIST => Ok(()),
+        Err(Error(libc::EEXIST)) => Ok(()),
         // Who may not make one, on a network file system or in a sandbox, may well have one.
-        Err(error) if sys::errno(&error) != libc::ENOENT => {
-            sys::owner_of(path).map(drop).or(Err(error))
-        }
+        Err(error) if error != Error(libc::ENOENT) => sys::owner_of(path).map(drop).or(Err(error)),
         result => result,
     };
     let ends = directory.match_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
     match create(directory) {
-        Err(error) if sys::errno(&error) == libc::ENOENT => {}
+        Err(Error(libc::ENOENT)) => {}
         result => return result,
     }
     for end in ends.chain([directory.len()]) {
@@ -237,9 +232,9 @@ fn create_directory(directory: &str) -> io::Result<()> {
 }
 
 /// Removes a file that may not be there: whether it was.
-fn remove_file(path: &str) -> io::Result<bool> {
+fn remove_file(path: &str) -> sys::Result<bool> {
     match sys::remove_file(path) {
-        Err(error) if sys::errno(&error) == libc::ENOENT => Ok(false),
+        Err(Error(libc::ENOENT)) => Ok(false),
         result => result.map(|()| true),
     }
 }
@@ -247,7 +242,7 @@ fn remove_file(path: &str) -> io::Result<bool> {
 /// Replaces a file in one step: its readers see the old content or the new, and so does the next
 /// boot after a power cut. A symbolic link in its place is replaced, not followed. False where it was
 /// right already.
-fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> io::Result<bool> {
+fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> sys::Result<bool> {
     if is_right(directory, path, content) {
         if is_locked {
             // What a run that died has left.
@@ -260,7 +255,7 @@ fn replace_file(directory: &str, path: &str, content: &str, is_locked: bool) -> 
 }
 
 /// Gives a temporary file its name.
-fn rename(temporary: &str, path: &str) -> io::Result<()> {
+fn rename(temporary: &str, path: &str) -> sys::Result<()> {
     let replaced = sys::rename(temporary, path);
     if replaced.is_err() {
         // The first error is the one to tell.
@@ -270,7 +265,7 @@ fn rename(temporary: &str, path: &str) -> io::Result<()> {
 }
 
 /// Adds a file in one step where there is none.
-fn add_file(path: &str, content: &str) -> io::Result<()> {
+fn add_file(path: &str, content: &str) -> sys::Result<()> {
     let temporary = write_temporary(path, content, false, true)?;
     let added = sys::hard_link(&temporary, path);
     let _ = sys::remove_file(&temporary);
@@ -294,12 +289,9 @@ fn write_temporary(
     content: &str,
     is_locked: bool,
     is_synced: bool,
-) -> io::Result<String> {
-    let (temporary, mut file) = create_temporary(path, is_locked)?;
-    let mut written = file.write_all(content.as_bytes());
-    if is_synced {
-        written = written.and_then(|()| file.sync_all());
-    }
+) -> sys::Result<String> {
+    let (temporary, file) = create_temporary(path, is_locked)?;
+    let written = sys::write(&file, content.as_bytes(), is_synced);
     if written.is_err() {
         let _ = sys::remove_file(&temporary);
     }
@@ -308,11 +300,11 @@ fn write_temporary(
 
 /// Makes a new file. Who has the lock knows its name, and removes what a run that died left there;
 /// without the lock, or where another user's file stands in the way, it gets a name that nobody knows.
-fn create_temporary(path: &str, is_locked: bool) -> io::Result<(String, File)> {
+fn create_temporary(path: &str, is_locked: bool) -> sys::Result<(String, File)> {
     if is_locked {
         let temporary = [path, ".new"].concat();
         match sys::create(&temporary, FILE_MODE) {
-            Err(error) if sys::errno(&error) == libc::EEXIST => {
+            Err(Error(libc::EEXIST)) => {
                 let _ = sys::remove_file(&temporary);
             }
             result => return result.map(|file| (temporary, file)),
@@ -329,14 +321,14 @@ pub struct WriteError {
     /// Which file, or the directory.
     pub path: String,
     /// What the system says.
-    pub error: io::Error,
+    pub error: Error,
 }
 
 impl WriteError {
     /// Whether another run held the lock all the time.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        sys::errno(&self.error) == libc::EAGAIN
+        self.error == Error(libc::EAGAIN)
     }
 }
 

@@ -2,12 +2,12 @@
 //! refuses those with a zero byte, of which there can be none here: 2.5 KB with musl's part.
 
 use std::fs::File;
-use std::io::{self, Read as _, Take};
+use std::io::{Read as _, Take};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
 
-use libc::c_int;
+use libc::{c_int, c_long};
 
-use super::check;
+use super::error::{Error, Result, check};
 
 /// What is known of a file (inode(7)).
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +31,11 @@ pub struct Status {
 ///
 /// # Errors
 /// Whatever open(2) and fstat(2) give; `EINVAL` for what is not a regular file.
-pub fn open(path: &str, max: u64) -> io::Result<Take<File>> {
+pub fn open(path: &str, max: u64) -> Result<Take<File>> {
     let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
     let status = status_of(&file)?;
     if !status.is_file {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        return Err(Error(libc::EINVAL));
     }
     // Who knows where it ends need not read the end. What the kernel makes up may not say.
     let length = Some(status.length).filter(|length| *length != 0);
@@ -46,7 +46,7 @@ pub fn open(path: &str, max: u64) -> io::Result<Take<File>> {
 ///
 /// # Errors
 /// Whatever [`open`] and read(2) give.
-pub fn read(path: &str, max: usize) -> io::Result<Vec<u8>> {
+pub fn read(path: &str, max: usize) -> Result<Vec<u8>> {
     let mut file = open(path, max as u64)?;
     let mut content = Vec::new();
     let mut piece = [0; 4096];
@@ -63,7 +63,7 @@ pub fn read(path: &str, max: usize) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// Whatever open(2) gives.
-pub fn open_to_lock(path: &str) -> io::Result<File> {
+pub fn open_to_lock(path: &str) -> Result<File> {
     open_with(path, libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW, 0)
 }
 
@@ -71,7 +71,7 @@ pub fn open_to_lock(path: &str) -> io::Result<File> {
 ///
 /// # Errors
 /// Whatever open(2) gives; `EEXIST` when it is there.
-pub fn create(path: &str, mode: libc::mode_t) -> io::Result<File> {
+pub fn create(path: &str, mode: libc::mode_t) -> Result<File> {
     open_with(path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)
 }
 
@@ -79,7 +79,7 @@ pub fn create(path: &str, mode: libc::mode_t) -> io::Result<File> {
 ///
 /// # Errors
 /// Whatever fstatat(2) gives.
-pub fn status(path: &str) -> io::Result<Status> {
+pub fn status(path: &str) -> Result<Status> {
     status_at(libc::AT_FDCWD, path, libc::AT_SYMLINK_NOFOLLOW).map(Status::from)
 }
 
@@ -87,7 +87,7 @@ pub fn status(path: &str) -> io::Result<Status> {
 ///
 /// # Errors
 /// Whatever fstatat(2) gives.
-pub fn owner_of(path: &str) -> io::Result<u32> {
+pub fn owner_of(path: &str) -> Result<u32> {
     status_at(libc::AT_FDCWD, path, 0).map(|status| status.st_uid)
 }
 
@@ -95,7 +95,7 @@ pub fn owner_of(path: &str) -> io::Result<u32> {
 ///
 /// # Errors
 /// Whatever fstatat(2) gives.
-pub fn status_of(file: &File) -> io::Result<Status> {
+pub fn status_of(file: &File) -> Result<Status> {
     status_at(file.as_raw_fd(), "", libc::AT_EMPTY_PATH).map(Status::from)
 }
 
@@ -109,7 +109,7 @@ pub fn change_time(path: &str) -> i64 {
 ///
 /// # Errors
 /// Whatever mkdir(2) gives.
-pub fn make_directory(path: &str, mode: libc::mode_t) -> io::Result<()> {
+pub fn make_directory(path: &str, mode: libc::mode_t) -> Result<()> {
     // SAFETY: the path is a C string.
     check(unsafe { libc::mkdir(terminated(path).as_ptr().cast(), mode) }).map(drop)
 }
@@ -118,7 +118,7 @@ pub fn make_directory(path: &str, mode: libc::mode_t) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever unlink(2) gives.
-pub fn remove_file(path: &str) -> io::Result<()> {
+pub fn remove_file(path: &str) -> Result<()> {
     // SAFETY: the path is a C string.
     check(unsafe { libc::unlink(terminated(path).as_ptr().cast()) }).map(drop)
 }
@@ -127,7 +127,7 @@ pub fn remove_file(path: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever rename(2) gives.
-pub fn rename(from: &str, to: &str) -> io::Result<()> {
+pub fn rename(from: &str, to: &str) -> Result<()> {
     let (from, to) = (terminated(from), terminated(to));
     // SAFETY: the paths are C strings.
     check(unsafe { libc::rename(from.as_ptr().cast(), to.as_ptr().cast()) }).map(drop)
@@ -137,10 +137,45 @@ pub fn rename(from: &str, to: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever link(2) gives.
-pub fn hard_link(from: &str, to: &str) -> io::Result<()> {
+pub fn hard_link(from: &str, to: &str) -> Result<()> {
     let (from, to) = (terminated(from), terminated(to));
     // SAFETY: the paths are C strings.
     check(unsafe { libc::link(from.as_ptr().cast(), to.as_ptr().cast()) }).map(drop)
+}
+
+/// Writes all of `content`, and brings it to the disk if it `is_synced`.
+///
+/// # Errors
+/// Whatever write(2) and fsync(2) give.
+pub fn write(file: &File, mut content: &[u8], is_synced: bool) -> Result<()> {
+    while !content.is_empty() {
+        match write_some(file.as_raw_fd(), content)? {
+            // Nor would it take more later.
+            0 => return Err(Error(libc::EIO)),
+            count => content = content.get(count..).unwrap_or_default(),
+        }
+    }
+    if is_synced {
+        // SAFETY: the call touches no memory.
+        check(unsafe { libc::fsync(file.as_raw_fd()) })?;
+    }
+    Ok(())
+}
+
+/// write(2): how much it has taken.
+pub(super) fn write_some(descriptor: RawFd, content: &[u8]) -> Result<usize> {
+    // SAFETY: the pointer and the length describe one slice.
+    let count = unsafe { libc::write(descriptor, content.as_ptr().cast(), content.len()) };
+    check(count as c_long).map(|count| count.unsigned_abs() as usize)
+}
+
+/// Locks a file (flock(2)), unless somebody else has it locked.
+///
+/// # Errors
+/// Whatever flock(2) gives; `EAGAIN` when it is locked.
+pub fn try_lock(file: &File) -> Result<()> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
 /// Gives a file to another owner, if we may.
@@ -150,25 +185,25 @@ pub fn give_to(file: &File, owner: u32) {
 }
 
 /// open(2). That of musl sets `FD_CLOEXEC` once more.
-pub(super) fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> io::Result<File> {
+pub(super) fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> Result<File> {
     let (call, flags) = (libc::SYS_openat, flags | libc::O_CLOEXEC);
     // SAFETY: the path is a C string, and the new descriptor has no other owner.
     unsafe {
         let path = terminated(path);
-        check(libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, mode) as c_int)
-            .map(|descriptor| File::from_raw_fd(descriptor))
+        check(libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, mode))
+            .map(|descriptor| File::from_raw_fd(descriptor as RawFd))
     }
 }
 
 /// fstatat(2). That of musl knows ways for kernels that have no such call.
-pub(super) fn status_at(directory: RawFd, path: &str, flags: c_int) -> io::Result<libc::stat> {
+pub(super) fn status_at(directory: RawFd, path: &str, flags: c_int) -> Result<libc::stat> {
     let path = terminated(path);
     // SAFETY: all-zero is a valid stat, which has the kernel's layout on all 64-bit machines; the path is
     // a C string.
     unsafe {
         let mut status: libc::stat = std::mem::zeroed();
         let call = libc::SYS_newfstatat;
-        check(libc::syscall(call, directory, path.as_ptr(), &raw mut status, flags) as c_int)?;
+        check(libc::syscall(call, directory, path.as_ptr(), &raw mut status, flags))?;
         Ok(status)
     }
 }
@@ -206,6 +241,6 @@ mod tests {
             assert_eq!(read(path, max).unwrap(), content[..max.min(content.len())], "{max}");
         }
         let error = read(directory.path().to_str().unwrap(), 1).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "a directory");
+        assert_eq!(error, Error(libc::EINVAL), "a directory");
     }
 }

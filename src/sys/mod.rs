@@ -4,13 +4,15 @@
 #![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
 
 mod allocator;
+mod error;
 mod file;
 mod socket;
 
 pub use allocator::Allocator;
+pub use error::{Error, Result};
 pub use file::{
     Status, change_time, create, give_to, hard_link, make_directory, open, open_to_lock, owner_of,
-    read, remove_file, rename, status, status_of,
+    read, remove_file, rename, status, status_of, try_lock, write,
 };
 pub use socket::{
     interface_index, interface_name, netlink, packet_socket, receive_packet, send_arp,
@@ -18,22 +20,16 @@ pub use socket::{
 };
 
 use std::ffi::{CStr, OsString, c_char};
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::mem::{ManuallyDrop, size_of};
+use std::mem::size_of;
 use std::os::fd::{FromRawFd as _, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
+use error::check;
 use libc::c_int;
 
 /// `major(rdev)` of memory devices, and `minor(rdev)` of `/dev/kmsg` among them.
 const KMSG_DEVICE: (u32, u32) = (1, 11);
-
-/// The result of a call that gives -1 on failure.
-fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
 
 /// What a program needs before all else, and std does before `main`: no descriptor of ours gets the
 /// number of a standard one that is closed, and to write to a pipe that nobody reads ends nothing.
@@ -91,7 +87,7 @@ pub fn environment(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// Whatever ppoll(2) gives, except that an interruption is no error.
-pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
+pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> Result<()> {
     #[expect(clippy::cast_possible_wrap, reason = "a budget's seconds")]
     let timeout =
         libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
@@ -101,7 +97,7 @@ pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<(
         libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null())
     };
     match check(result) {
-        Err(error) if errno(&error) == libc::EINTR => {
+        Err(Error(libc::EINTR)) => {
             for descriptor in descriptors {
                 descriptor.revents = 0;
             }
@@ -109,13 +105,6 @@ pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> io::Result<(
         }
         result => result.map(drop),
     }
-}
-
-/// The number of an error (errno(3)); 0 where it has none. Its `ErrorKind` would be a table of them all.
-#[inline(never)]
-#[must_use]
-pub fn errno(error: &io::Error) -> c_int {
-    error.raw_os_error().unwrap_or_default()
 }
 
 /// An entry for [`poll`].
@@ -136,9 +125,7 @@ pub fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
 ///
 /// # Errors
 /// Whatever write(2) gives, but not that nobody reads.
-pub fn print(text: &str, stop: RawFd, patience: Duration) -> io::Result<()> {
-    // SAFETY: the descriptor is open as long as the program runs, and never closed here.
-    let mut stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
+pub fn print(text: &str, stop: RawFd, patience: Duration) -> Result<()> {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         let mut ready = [pollfd(libc::STDOUT_FILENO, libc::POLLOUT), pollfd(stop, libc::POLLIN)];
@@ -148,12 +135,11 @@ pub fn print(text: &str, stop: RawFd, patience: Duration) -> io::Result<()> {
             return Ok(());
         }
         // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
-        match stdout.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
+        match file::write_some(libc::STDOUT_FILENO, rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(error) if errno(&error) == libc::EAGAIN => {}
-            Err(error) if errno(&error) == libc::EPIPE => break,
-            // Closed before we began: whoever starts us so wants nothing.
-            Err(error) if errno(&error) == libc::EBADF => break,
+            Err(Error(libc::EAGAIN)) => {}
+            // Its reader is gone, or it was closed before we began: whoever starts us so wants nothing.
+            Err(Error(libc::EPIPE | libc::EBADF)) => break,
             Err(error) => return Err(error),
         }
     }
@@ -164,8 +150,6 @@ pub fn print(text: &str, stop: RawFd, patience: Duration) -> io::Result<()> {
 /// something was lost.
 #[must_use]
 pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
-    // SAFETY: the descriptor is open as long as the program runs, and never closed here.
-    let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDERR_FILENO) });
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         let mut ready = [pollfd(libc::STDERR_FILENO, libc::POLLOUT)];
@@ -175,9 +159,9 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
             return false;
         }
         // A pipe that is ready has room for this much (pipe(7), PIPE_BUF).
-        match stderr.write(rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
+        match file::write_some(libc::STDERR_FILENO, rest.get(..libc::PIPE_BUF).unwrap_or(rest)) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(error) => return errno(&error) != libc::EAGAIN,
+            Err(error) => return error != Error(libc::EAGAIN),
         }
     }
     true
@@ -187,7 +171,7 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
 ///
 /// # Errors
 /// Whatever sigprocmask(2) and signalfd(2) give.
-pub fn stop_signals() -> io::Result<OwnedFd> {
+pub fn stop_signals() -> Result<OwnedFd> {
     let set = 1 << (libc::SIGTERM - 1) | 1 << (libc::SIGINT - 1);
     block_signals(set)?;
     let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
@@ -195,18 +179,18 @@ pub fn stop_signals() -> io::Result<OwnedFd> {
     unsafe {
         let result =
             libc::syscall(libc::SYS_signalfd4, -1, &raw const set, size_of::<u64>(), flags);
-        check(result as c_int).map(|descriptor| OwnedFd::from_raw_fd(descriptor))
+        check(result).map(|descriptor| OwnedFd::from_raw_fd(descriptor as RawFd))
     }
 }
 
 /// Keeps signals from ending us. They are given as the kernel has them, a bit for each, the first of
 /// them 1: the C library's sets are sixteen times as long.
-fn block_signals(set: u64) -> io::Result<()> {
+fn block_signals(set: u64) -> Result<()> {
     let (call, none) = (libc::SYS_rt_sigprocmask, std::ptr::null_mut::<u64>());
     // SAFETY: the set is as long as the call is told.
     let result =
         unsafe { libc::syscall(call, libc::SIG_BLOCK, &raw const set, none, size_of::<u64>()) };
-    check(result as c_int).map(drop)
+    check(result).map(drop)
 }
 
 /// Sixty-four bits that a stranger cannot guess.
@@ -245,7 +229,7 @@ pub fn is_terminal(descriptor: RawFd) -> bool {
 }
 
 /// How large a terminal is; an error for what is none.
-fn terminal_size(descriptor: RawFd) -> io::Result<libc::winsize> {
+fn terminal_size(descriptor: RawFd) -> Result<libc::winsize> {
     // SAFETY: all-zero is a valid size, which the call fills in.
     unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
@@ -259,10 +243,10 @@ fn terminal_size(descriptor: RawFd) -> io::Result<libc::winsize> {
 ///
 /// # Safety
 /// The argument is what the request reads and fills in.
-unsafe fn ioctl<T>(descriptor: RawFd, request: libc::Ioctl, argument: *mut T) -> io::Result<()> {
+unsafe fn ioctl<T>(descriptor: RawFd, request: libc::Ioctl, argument: *mut T) -> Result<()> {
     // SAFETY: as the caller says.
     let result = unsafe { libc::syscall(libc::SYS_ioctl, descriptor, request, argument) };
-    check(result as c_int).map(drop)
+    check(result).map(drop)
 }
 
 /// Whether standard error writes to the kernel's log.

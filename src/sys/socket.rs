@@ -1,13 +1,13 @@
 //! Sockets of kinds that neither std nor socket2 wraps whole: route netlink, packet sockets.
 
-use std::io;
 use std::mem::size_of;
 use std::os::fd::AsRawFd as _;
 
-use libc::{c_int, c_void, socklen_t};
+use libc::{c_int, c_long, c_void, socklen_t};
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use super::{check, ioctl};
+use super::error::{Result, check};
+use super::ioctl;
 
 /// The size of `T` as socket calls want it.
 const fn length_of<T>() -> socklen_t {
@@ -18,7 +18,7 @@ const fn length_of<T>() -> socklen_t {
 ///
 /// # Errors
 /// Whatever socket(2) and bind(2) give.
-pub fn netlink(groups: u32) -> io::Result<Socket> {
+pub fn netlink(groups: u32) -> Result<Socket> {
     let socket = Socket::new_raw(
         Domain::from(libc::AF_NETLINK),
         Type::RAW.nonblocking().cloexec(),
@@ -35,7 +35,7 @@ pub fn netlink(groups: u32) -> io::Result<Socket> {
 }
 
 /// Binds a socket to an address of its family.
-fn bind<T>(socket: &Socket, address: &T) -> io::Result<()> {
+fn bind<T>(socket: &Socket, address: &T) -> Result<()> {
     // SAFETY: the pointer and the length describe one sockaddr.
     check(unsafe {
         libc::bind(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length_of::<T>())
@@ -82,7 +82,7 @@ const FILTER: [(u16, u8, u8, u32); 28] = [
 ///
 /// # Errors
 /// Whatever socket(2), setsockopt(2) and bind(2) give; `PermissionDenied` without the privilege.
-pub fn packet_socket() -> io::Result<Socket> {
+pub fn packet_socket() -> Result<Socket> {
     // Protocol 0 hears nothing until the filter is in place.
     let socket =
         Socket::new_raw(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), Some(0.into()))?;
@@ -105,7 +105,7 @@ fn link_address(protocol: u16) -> libc::sockaddr_ll {
 ///
 /// # Errors
 /// Whatever sendto(2) gives; `ENOBUFS` when the interface's queue is full.
-pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()> {
+pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> Result<()> {
     let mut address = link_address(libc::ETH_P_ARP as u16);
     address.sll_ifindex = interface.cast_signed();
     address.sll_halen = 6;
@@ -123,7 +123,7 @@ pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()
             length_of::<libc::sockaddr_ll>(),
         )
     };
-    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    check(count as c_long).map(drop)
 }
 
 /// Receives a packet from a packet socket: its length, the interface it came in through, and
@@ -131,7 +131,7 @@ pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> io::Result<()
 ///
 /// # Errors
 /// Whatever recvfrom(2) gives.
-pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, u32, bool)> {
+pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> Result<(usize, u32, bool)> {
     let mut address = link_address(0);
     let mut address_length = length_of::<libc::sockaddr_ll>();
     // SAFETY: both pointers come with their lengths.
@@ -145,7 +145,7 @@ pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, 
             &raw mut address_length,
         )
     };
-    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    let count = check(count as c_long)?.unsigned_abs() as usize;
     let is_arp = u16::from_be(address.sll_protocol) == libc::ETH_P_ARP as u16;
     Ok((count, address.sll_ifindex.unsigned_abs(), is_arp))
 }
@@ -155,7 +155,7 @@ pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, 
 ///
 /// # Errors
 /// Whatever setsockopt(2) gives.
-pub fn set_multicast_interface_v4(socket: &Socket, interface: u32) -> io::Result<()> {
+pub fn set_multicast_interface_v4(socket: &Socket, interface: u32) -> Result<()> {
     let any = libc::in_addr { s_addr: 0 };
     let request = libc::ip_mreqn {
         imr_multiaddr: any,

@@ -3,9 +3,7 @@
 //! The C library has words for all of its 130 errors, and std for each kind of them: 4 KB, most of
 //! which nobody here ever meets.
 
-use std::io;
-
-use crate::sys;
+use crate::sys::Error;
 use crate::text::Text;
 
 /// The errors that files, sockets and the polling of both can give (errno(3)), by the numbers that they
@@ -49,9 +47,9 @@ const WORDS: &str = "\
 ";
 
 /// Adds an error in words, or the number of one that has none here.
-pub(super) fn describe_error(error: &io::Error, text: &mut Text) {
+pub(super) fn describe_error(error: Error, text: &mut Text) {
     let mut number = Text::default();
-    number.decimal(sys::errno(error).unsigned_abs().into()).add(" ");
+    number.decimal(error.0.unsigned_abs().into()).add(" ");
     let words = WORDS.lines().find_map(|line| line.strip_prefix(number.0.as_str()));
     match words {
         Some(words) => text.add(words),
@@ -104,7 +102,7 @@ mod tests {
             (libc::ECHILD, "error 10"),
         ] {
             let mut text = Text::default();
-            describe_error(&io::Error::from_raw_os_error(number), &mut text);
+            describe_error(Error(number), &mut text);
             assert_eq!(text.0, expected);
         }
         assert_eq!(WORDS.lines().count(), 35);

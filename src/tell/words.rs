@@ -1,6 +1,5 @@
 //! All that is said in English of a run, and how serious it is.
 
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::frontier::NAMED_HEAD_START;
 use crate::model::{Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
-use crate::sys;
+use crate::sys::Error;
 use crate::text::Text;
 use crate::wire::dns::{Denial, RecordType};
 
@@ -40,15 +39,15 @@ pub enum Level {
 #[derive(Debug)]
 pub enum Problem<'a> {
     /// The network cannot be watched.
-    NoNetlink(&'a io::Error),
+    NoNetlink(Error),
     /// There is no packet socket.
-    NoPacketSocket(&'a io::Error),
+    NoPacketSocket(Error),
     /// Nothing can be waited for.
-    NoPoll(&'a io::Error),
+    NoPoll(Error),
     /// A link does not carry multicast DNS.
-    NoMulticast(u32, &'a io::Error),
+    NoMulticast(u32, Error),
     /// Nobody can be pinged at an address.
-    NoPing(IpAddr, &'a io::Error),
+    NoPing(IpAddr, Error),
     /// An override is no order.
     Override(&'a OverrideProblem),
     /// Nothing says where the files go.
@@ -56,7 +55,7 @@ pub enum Problem<'a> {
     /// A file cannot be written.
     NotWritten(&'a WriteError),
     /// What was to be printed cannot be.
-    NotPrinted(&'a io::Error),
+    NotPrinted(Error),
 }
 
 /// A problem in words with the remedy on a line of its own, and how serious it is.
@@ -67,22 +66,22 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
         Problem::NoNetlink(error) => (
             Level::Warning,
             "cannot watch the network: %w\n  check the sandbox (AF_NETLINK)",
-            *error,
+            error,
         ),
         Problem::NoPacketSocket(error) => {
             let loss = "needs CAP_NET_RAW (%w): replies dropped by the firewall are not heard, and \
                         the sweep connects instead of asking by ARP";
-            (Level::Info, loss, *error)
+            (Level::Info, loss, error)
         }
-        Problem::NoPoll(error) => (Level::Error, "cannot poll: %w", *error),
-        Problem::NotPrinted(error) => (Level::Error, "cannot print: %w", *error),
+        Problem::NoPoll(error) => (Level::Error, "cannot poll: %w", error),
+        Problem::NotPrinted(error) => (Level::Error, "cannot print: %w", error),
         Problem::NoMulticast(interface, error) => {
             values.number = *interface;
-            (Level::Debug, "mdns: %i: %w", *error)
+            (Level::Debug, "mdns: %i: %w", error)
         }
         Problem::NoPing(target, error) => {
             values.remote.set_ip(*target);
-            (Level::Debug, "ping: %a: %w", *error)
+            (Level::Debug, "ping: %a: %w", error)
         }
         Problem::Override(OverrideProblem { place, flaw }) => {
             values.file = place;
@@ -103,7 +102,7 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
                 }
             };
             if let OverrideFlaw::Unreadable(error) = flaw {
-                describe_error(error, &mut words);
+                describe_error(*error, &mut words);
                 values.words = &words.0;
             }
             return (Level::Error, Text::default().fill(template, &values).0.clone());
@@ -115,7 +114,7 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
         }
         Problem::NotWritten(WriteError { path, error }) => {
             values.file = path;
-            let template = match sys::errno(error) {
+            let template = match error.0 {
                 libc::ENOSPC | libc::EDQUOT => "cannot write %f: %w\n  free some space there",
                 libc::EAGAIN => "cannot write %f: %w\n  another run holds the lock: end it",
                 libc::EISDIR => {
@@ -129,7 +128,7 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
             (Level::Error, template, error)
         }
     };
-    describe_error(error, &mut words);
+    describe_error(*error, &mut words);
     values.words = &words.0;
     let mut text = Text::default();
     text.fill(template, &values);
