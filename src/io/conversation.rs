@@ -44,7 +44,7 @@ impl Conversation {
         request: Vec<u8>,
     ) -> sys::Result<Self> {
         let is_stream = kind == Type::STREAM;
-        let socket = Socket::new(Domain::for_address(remote), kind.nonblocking(), None)?;
+        let socket = sys::open_socket(Domain::for_address(remote), kind, None)?;
         if is_stream {
             // Acknowledge with the next packet: three packets do what five would.
             let _ = socket.set_tcp_quickack(false);

@@ -1,6 +1,6 @@
 //! The sockets that speak to many: multicast DNS, the ping, and the packet socket.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
@@ -45,7 +45,7 @@ struct MdnsSocket {
     /// Whether it listens to the group, or asks from an ephemeral port.
     listens: bool,
     /// The socket.
-    socket: UdpSocket,
+    socket: Socket,
 }
 
 /// A socket that pings.
@@ -55,7 +55,7 @@ struct PingSocket {
     /// Whether what it receives begins with the IP header, as a raw IPv4 socket's packets do.
     has_ip_header: bool,
     /// The socket.
-    socket: UdpSocket,
+    socket: Socket,
 }
 
 impl Sockets {
@@ -97,7 +97,7 @@ impl Sockets {
         question: &[u8],
     ) -> sys::Result<()> {
         let socket = self.mdns(interface, Family::of(host.ip()), false)?;
-        socket.send_to(question, host)?;
+        socket.send_to(question, &host.into())?;
         Ok(())
     }
 
@@ -110,13 +110,13 @@ impl Sockets {
     }
 
     /// The multicast DNS socket for this interface, family and use, opened if it is not.
-    fn mdns(&mut self, interface: u32, family: Family, listens: bool) -> sys::Result<&UdpSocket> {
+    fn mdns(&mut self, interface: u32, family: Family, listens: bool) -> sys::Result<&Socket> {
         let is_it = |mdns: &MdnsSocket| {
             (mdns.interface, mdns.family, mdns.listens) == (interface, family, listens)
         };
         if !self.mdns.iter().any(is_it) {
             let open = if listens { open_mdns_listener } else { open_mdns_asker };
-            let socket = open(interface, family)?.into();
+            let socket = open(interface, family)?;
             self.mdns.push(MdnsSocket { interface, family, listens, socket });
         }
         let mdns = self.mdns.iter().find(|mdns| is_it(mdns));
@@ -134,7 +134,7 @@ impl Sockets {
         }
         let ping = self.ping.iter().find(|ping| ping.family == family);
         let ping = ping.ok_or(Error(libc::ENOENT))?;
-        ping.socket.send_to(message, target)?;
+        ping.socket.send_to(message, &target.into())?;
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl Sockets {
 impl MdnsSocket {
     /// Reads a datagram.
     fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<Input<'b>> {
-        match self.socket.recv_from(buffer).map_err(Error::from) {
+        match sys::receive(&self.socket, buffer) {
             Ok((count, source)) => Some(Input::Mdns(MdnsDatagram {
                 interface: self.interface,
                 source,
@@ -179,7 +179,7 @@ impl MdnsSocket {
 impl PingSocket {
     /// Reads an ICMP message.
     fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<Input<'b>> {
-        let (count, mut source) = self.socket.recv_from(buffer).ok()?;
+        let (count, mut source) = sys::receive(&self.socket, buffer).ok()?;
         source.set_port(0);
         let mut message = buffer.get(..count)?;
         if self.has_ip_header {
@@ -219,7 +219,7 @@ fn receive_packet<'b>(socket: &Socket, buffer: &'b mut [u8]) -> Option<Input<'b>
 /// A socket that asks on `interface` from an ephemeral port.
 fn open_mdns_asker(interface: u32, family: Family) -> sys::Result<Socket> {
     let domain = domain_of(family);
-    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    let socket = sys::open_socket(domain, Type::DGRAM, Some(Protocol::UDP))?;
     match family {
         Family::V4 => {
             sys::set_multicast_interface_v4(&socket, interface)?;
@@ -239,7 +239,7 @@ fn open_mdns_asker(interface: u32, family: Family) -> sys::Result<Socket> {
 /// own responder keeps what is sent to the host.
 fn open_mdns_listener(interface: u32, family: Family) -> sys::Result<Socket> {
     let domain = domain_of(family);
-    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    let socket = sys::open_socket(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     match family {
         Family::V4 => {
@@ -264,14 +264,14 @@ fn open_ping_socket(family: Family) -> sys::Result<PingSocket> {
         Family::V4 => Protocol::ICMPV4,
         Family::V6 => Protocol::ICMPV6,
     };
-    let open = |kind: Type| Socket::new(domain_of(family), kind.nonblocking(), Some(protocol));
+    let open = |kind| sys::open_socket(domain_of(family), kind, Some(protocol));
     let ordinary = open(Type::DGRAM);
     let has_ip_header = ordinary.is_err() && family == Family::V4;
     let socket = ordinary.or_else(|_| open(Type::RAW))?;
     if family == Family::V4 {
         socket.set_broadcast(true)?;
     }
-    Ok(PingSocket { family, has_ip_header, socket: socket.into() })
+    Ok(PingSocket { family, has_ip_header, socket })
 }
 
 /// The socket domain of a family.

@@ -71,21 +71,16 @@ impl State {
     fn cut(&mut self, size: usize) -> *mut u8 {
         if self.fresh_length < size {
             let length = size.max(CHUNK);
-            // SAFETY: an anonymous mapping at a place of the kernel's choice.
-            let chunk = unsafe {
-                libc::mmap(
-                    null_mut(),
-                    length,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                    -1,
-                    0,
-                )
-            };
-            if chunk == libc::MAP_FAILED {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let (call, anywhere, start) = (libc::SYS_mmap, null_mut::<u8>(), 0_usize);
+            // SAFETY: an anonymous mapping at a place of the kernel's choice. musl's own way to it waits
+            // for other threads.
+            let chunk = unsafe { libc::syscall(call, anywhere, length, access, kind, -1, start) };
+            if chunk < 0 {
                 return null_mut();
             }
-            self.fresh = chunk.cast();
+            self.fresh = chunk as *mut u8;
             self.fresh_length = length;
         }
         let block = self.fresh;

@@ -1,5 +1,5 @@
-//! The system calls that neither std nor socket2 wraps. All unsafe code is here, except for one
-//! promise of the program: that it has one thread.
+//! The system calls that neither std nor socket2 wraps, or not in as few bytes. All unsafe code is
+//! here, except for one promise of the program: that it has one thread.
 #![allow(unsafe_code, reason = "each block is one system call on memory we own")]
 #![allow(clippy::cast_possible_truncation, reason = "constants of C headers have the wrong width")]
 
@@ -15,8 +15,8 @@ pub use file::{
     read, remove_file, rename, status, status_of, try_lock, write,
 };
 pub use socket::{
-    interface_index, interface_name, netlink, packet_socket, receive_packet, send_arp,
-    set_multicast_interface_v4,
+    interface_index, interface_name, netlink, open_socket, packet_socket, receive, receive_packet,
+    send_arp, set_multicast_interface_v4,
 };
 
 use std::ffi::{CStr, OsString, c_char};
@@ -89,12 +89,13 @@ pub fn environment(name: &str) -> Option<String> {
 /// Whatever ppoll(2) gives, except that an interruption is no error.
 pub fn poll(descriptors: &mut [libc::pollfd], timeout: Duration) -> Result<()> {
     #[expect(clippy::cast_possible_wrap, reason = "a budget's seconds")]
-    let timeout =
+    let mut timeout =
         libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
     let count = descriptors.len() as libc::nfds_t;
+    let (place, no_mask) = (descriptors.as_mut_ptr(), std::ptr::null::<u64>());
     // SAFETY: the pointer and the count describe one slice; the other pointers are valid or null.
     let result = unsafe {
-        libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null())
+        libc::syscall(libc::SYS_ppoll, place, count, &raw mut timeout, no_mask, size_of::<u64>())
     };
     match check(result) {
         Err(Error(libc::EINTR)) => {

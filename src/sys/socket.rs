@@ -1,12 +1,14 @@
-//! Sockets of kinds that neither std nor socket2 wraps whole: route netlink, packet sockets.
+//! Sockets: what socket2 has for them opens and reads them in four times the bytes, and wraps route
+//! netlink and packet sockets in part.
 
 use std::mem::size_of;
-use std::os::fd::AsRawFd as _;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
 use libc::{c_int, c_long, c_void, socklen_t};
-use socket2::{Domain, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
-use super::error::{Result, check};
+use super::error::{Error, Result, check};
 use super::ioctl;
 
 /// The size of `T` as socket calls want it.
@@ -14,16 +16,28 @@ const fn length_of<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }
 
+/// A socket that never has anybody wait.
+///
+/// # Errors
+/// Whatever socket(2) gives.
+pub fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> Result<Socket> {
+    let kind = c_int::from(kind.nonblocking().cloexec());
+    let protocol = protocol.map_or(0, c_int::from);
+    // SAFETY: the call touches no memory, and the new descriptor has no other owner. That of musl knows
+    // ways for kernels that have no such kinds.
+    unsafe {
+        check(libc::syscall(libc::SYS_socket, c_int::from(domain), kind, protocol))
+            .map(|descriptor| Socket::from_raw_fd(descriptor as c_int))
+    }
+}
+
 /// A route netlink socket: one to ask with, or, with `groups`, one that tells of changes.
 ///
 /// # Errors
 /// Whatever socket(2) and bind(2) give.
 pub fn netlink(groups: u32) -> Result<Socket> {
-    let socket = Socket::new_raw(
-        Domain::from(libc::AF_NETLINK),
-        Type::RAW.nonblocking().cloexec(),
-        Some(libc::NETLINK_ROUTE.into()),
-    )?;
+    let protocol = Some(libc::NETLINK_ROUTE.into());
+    let socket = open_socket(Domain::from(libc::AF_NETLINK), Type::RAW, protocol)?;
     if groups != 0 {
         // SAFETY: all-zero is a valid sockaddr_nl.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
@@ -84,8 +98,7 @@ const FILTER: [(u16, u8, u8, u32); 28] = [
 /// Whatever socket(2), setsockopt(2) and bind(2) give; `PermissionDenied` without the privilege.
 pub fn packet_socket() -> Result<Socket> {
     // Protocol 0 hears nothing until the filter is in place.
-    let socket =
-        Socket::new_raw(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), Some(0.into()))?;
+    let socket = open_socket(Domain::PACKET, Type::DGRAM, None)?;
     let filter = FILTER.map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k));
     socket.attach_filter(&filter)?;
     bind(&socket, &link_address(libc::ETH_P_ALL as u16))?;
@@ -133,7 +146,26 @@ pub fn send_arp(socket: &Socket, interface: u32, packet: &[u8]) -> Result<()> {
 /// Whatever recvfrom(2) gives.
 pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> Result<(usize, u32, bool)> {
     let mut address = link_address(0);
-    let mut address_length = length_of::<libc::sockaddr_ll>();
+    let count = receive_into(socket, buffer, &mut address)?;
+    let is_arp = u16::from_be(address.sll_protocol) == libc::ETH_P_ARP as u16;
+    Ok((count, address.sll_ifindex.unsigned_abs(), is_arp))
+}
+
+/// Receives a datagram: its length and who has sent it.
+///
+/// # Errors
+/// Whatever recvfrom(2) gives; `EINVAL` where the sender has no IP address.
+pub fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
+    let mut source = SockAddrStorage::zeroed();
+    let count = receive_into(socket, buffer, &mut source)?;
+    // SAFETY: the call has filled it in.
+    let source = unsafe { SockAddr::new(source, length_of::<SockAddrStorage>()) };
+    source.as_socket().map(|source| (count, source)).ok_or(Error(libc::EINVAL))
+}
+
+/// recvfrom(2), with the sender's `address` as the socket's family has it.
+fn receive_into<T>(socket: &Socket, buffer: &mut [u8], address: &mut T) -> Result<usize> {
+    let mut address_length = length_of::<T>();
     // SAFETY: both pointers come with their lengths.
     let count = unsafe {
         libc::recvfrom(
@@ -141,13 +173,11 @@ pub fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> Result<(usize, u32,
             buffer.as_mut_ptr().cast(),
             buffer.len(),
             0,
-            (&raw mut address).cast(),
+            std::ptr::from_mut(address).cast(),
             &raw mut address_length,
         )
     };
-    let count = check(count as c_long)?.unsigned_abs() as usize;
-    let is_arp = u16::from_be(address.sll_protocol) == libc::ETH_P_ARP as u16;
-    Ok((count, address.sll_ifindex.unsigned_abs(), is_arp))
+    check(count as c_long).map(|count| count.unsigned_abs() as usize)
 }
 
 /// Sends multicast from `socket` out of `interface` (ip(7), `IP_MULTICAST_IF`); socket2 only
