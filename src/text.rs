@@ -8,6 +8,15 @@ const DIGITS: &str = "0123456789abcdef";
 /// Groups of zeros that `::` stands for, at least (RFC 5952 §4.2.2).
 const COMPRESSED_MIN: usize = 2;
 
+/// Whether two words are the same but for the case of ASCII letters. std takes sixteen bytes at a time,
+/// and five times the code: what is compared here is short.
+#[inline(never)]
+#[must_use]
+pub fn is_same_word(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| one.eq_ignore_ascii_case(other))
+}
+
 /// Text that grows.
 #[derive(Debug, Default)]
 pub struct Text(pub String);

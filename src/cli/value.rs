@@ -50,7 +50,11 @@ pub(super) fn set_value(config: &mut Config, option: &str, value: String) -> Res
             if !value.starts_with('/') || !is_url_text(&value) || value.contains(['?', '[', ']']) {
                 return refuse("not an absolute URL path");
             }
-            value.trim_end_matches('/').clone_into(&mut config.path);
+            let last = value.bytes().rposition(|byte| byte != b'/');
+            value
+                .get(..last.map_or(0, |last| last + 1))
+                .unwrap_or_default()
+                .clone_into(&mut config.path);
         }
         "upstream" => {
             if value.is_empty() || !is_url_text(&value) {

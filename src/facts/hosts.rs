@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::lines::for_each_line;
 use super::parse_host;
+use crate::text::is_same_word;
 
 /// Addresses taken for the one name we look for.
 const HOSTS_ADDRESSES_MAX: usize = 16;
@@ -30,7 +31,8 @@ fn parse_line(line: &str, name: &str) -> Option<IpAddr> {
     let mut words = line.split_ascii_whitespace();
     let address = words.next()?;
     words
-        .any(|word| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name))
+        .map(|word| word.strip_suffix('.').unwrap_or(word))
+        .any(|word| is_same_word(word.as_bytes(), name.as_bytes()))
         .then(|| parse_host(address))?
 }
 

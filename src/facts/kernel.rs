@@ -80,7 +80,7 @@ fn read_table(
 
 /// Whether an interface is Wi-Fi: its driver's part in cfg80211 stands in sysfs then.
 fn is_wireless(link: &Link) -> bool {
-    let name = str::from_utf8(&link.name).unwrap_or_default().trim_end_matches('\0');
+    let name = str::from_utf8(link.bare_name()).unwrap_or_default();
     sys::status(&["/sys/class/net/", name, "/phy80211"].concat()).is_ok()
 }
 

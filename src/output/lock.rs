@@ -51,10 +51,13 @@ pub(super) fn lock(
             }
             Err(error) if error != Error(libc::EEXIST) => return Ok(None),
             Err(_) => match sys::open_to_lock(&path) {
-                Ok(file) if is_ours(&file, directory) => file,
+                Ok(file) if is_ours(sys::status_of(&file), directory) => file,
                 // Another run has just removed it.
                 Err(Error(libc::ENOENT)) => continue,
-                Err(Error(libc::EACCES | libc::EPERM)) if is_handed_over(&path, directory) => {
+                // Root has just made it, and hands it to the owner of the directory, or has.
+                Err(Error(libc::EACCES | libc::EPERM))
+                    if is_ours(sys::status(&path), directory) =>
+                {
                     if wait(LOCK_INTERVAL) {
                         continue;
                     }
@@ -82,19 +85,15 @@ pub(super) fn lock(
 }
 
 /// Whether nobody can have opened the file, under this name or another, but we, root, and the owner of
-/// the directory, who can replace everything in it anyway.
-fn is_ours(file: &File, directory: &str) -> bool {
-    sys::status_of(file).is_ok_and(|status| is_lock(&status) && is_trusted(&status, directory))
-}
-
-/// Whether root has just made this lock, and hands it to the owner of the directory, or has.
-fn is_handed_over(path: &str, directory: &str) -> bool {
-    sys::status(path).is_ok_and(|status| is_lock(&status) && is_trusted(&status, directory))
-}
-
-/// Whether a file can only be opened by its owner, and has but one name.
-fn is_lock(status: &Status) -> bool {
-    status.is_file && status.mode == LOCK_MODE && status.names <= 1
+/// the directory, who can replace everything in it anyway: it can only be opened by its owner, and has but
+/// one name.
+fn is_ours(status: sys::Result<Status>, directory: &str) -> bool {
+    status.is_ok_and(|status| {
+        status.is_file
+            && status.mode == LOCK_MODE
+            && status.names <= 1
+            && is_trusted(&status, directory)
+    })
 }
 
 /// Whether a file belongs to us, to root, or to the owner of the directory that it is in.

@@ -118,8 +118,7 @@ impl Text {
     /// Adds what a link is called.
     #[inline(never)]
     pub fn link(&mut self, link: &Link) -> &mut Self {
-        let name = link.name.split(|byte| *byte == 0).next().unwrap_or_default();
-        self.add_plain(name, is_plain)
+        self.add_plain(link.bare_name(), is_plain)
     }
 
     /// Adds a time as a person writes it: 0.8 ms, 130 ms, 3.2 s.
@@ -172,7 +171,7 @@ impl Text {
     /// Adds a comma where another member or element stands before.
     #[inline(never)]
     pub fn separate(&mut self) -> &mut Self {
-        let is_first = self.0.ends_with(['[', '{']);
+        let is_first = matches!(self.0.as_bytes().last(), Some(b'[' | b'{'));
         self.add(if is_first { "" } else { "," })
     }
 

@@ -1,6 +1,7 @@
 //! Just enough HTTP/1.1 (RFC 9112) to ask one question and to judge the answer.
 
 use super::Malformed;
+use crate::text::is_same_word;
 
 /// Bytes of a response's head, interim responses included.
 const HEAD_MAX: usize = 16 * 1024;
@@ -125,7 +126,7 @@ fn parse_fields(mut rest: &[u8]) -> Result<Option<(Framing, &[u8])>, Malformed> 
         let colon = line.iter().position(|byte| *byte == b':').ok_or(Malformed)?;
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).ok_or(Malformed)?.trim_ascii();
-        if name.eq_ignore_ascii_case(b"content-length") {
+        if is_same_word(name, b"content-length") {
             let length = parse_number(value, 10)?;
             framing = match framing {
                 Framing::UntilClose => Framing::Length(length),
@@ -133,8 +134,8 @@ fn parse_fields(mut rest: &[u8]) -> Result<Option<(Framing, &[u8])>, Malformed> 
                 // Two framings are how requests are smuggled. RFC 9112 §6.3.
                 _ => return Err(Malformed),
             };
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if !matches!(framing, Framing::UntilClose) || !value.eq_ignore_ascii_case(b"chunked") {
+        } else if is_same_word(name, b"transfer-encoding") {
+            if !matches!(framing, Framing::UntilClose) || !is_same_word(value, b"chunked") {
                 return Err(Malformed);
             }
             framing = Framing::Chunked;

@@ -91,6 +91,14 @@ pub struct Link {
     pub carrier_changes: u32,
 }
 
+impl Link {
+    /// Its name without the zeros.
+    #[must_use]
+    pub fn bare_name(&self) -> &[u8] {
+        self.name.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// What made an interface, from `IFLA_INFO_KIND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::dns::{Medium, Name, RecordType, for_each_record};
 use super::{Malformed, be16};
+use crate::text::is_same_word;
 
 /// What a record says of its owner.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub fn value_of<'a>(mut text: &'a [u8], key: &str) -> Option<&'a [u8]> {
         let (string, rest) = rest.split_at_checked(usize::from(*length))?;
         text = rest;
         if let Some((name, value)) = string.split_at_checked(key.len())
-            && name.eq_ignore_ascii_case(key.as_bytes())
+            && is_same_word(name, key.as_bytes())
         {
             match value.split_first() {
                 Some((b'=', value)) => return Some(value),
