@@ -20,7 +20,7 @@
 //!       all of it: interface ─▶ model
 //!                  ─▶ facts {kernel network lan prefix resolv_conf hosts override_file lines}
 //!                  ─▶ wire {dns message name service http cache_info arp icmp ip netlink}
-//!                  ─▶ address, path, elapsed, text, sys {allocator error file socket}
+//!                  ─▶ address, path, elapsed, text, sys {allocator error file filter sandbox socket}
 //! ```
 //!
 //! Data moves one way: facts → candidates → verdicts → outcome. Everything below [`io`] is sans-IO:

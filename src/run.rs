@@ -97,6 +97,7 @@ struct Ended {
 impl Run<'_> {
     /// Searches, writes and reports once; with `--watch` it stays.
     fn run(mut self, clock: Clock) -> c_int {
+        self.confine();
         let watcher = self.config.watch.then(|| Watcher::new(self.signals));
         let ended = self.search(self.config.methods, clock);
         let outcome = ended.outcome;
@@ -117,6 +118,18 @@ impl Run<'_> {
                 self.watch(watcher)
             }
             (Outcome::NoNetwork, None) => status::NO_NETWORK,
+        }
+    }
+
+    /// Gives up what is not needed from here on.
+    fn confine(&mut self) {
+        let directory = self.config.output_dir.as_deref().filter(|_| !self.config.dry_run);
+        if let Some(directory) = directory {
+            // What keeps us from it is told when there is something to write.
+            let _ = output::create_directory(directory);
+        }
+        if let Err(error) = sys::confine(directory) {
+            self.log.problem(&Problem::NotConfined(error));
         }
     }
 

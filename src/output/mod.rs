@@ -213,7 +213,10 @@ pub fn read_decision(directory: &str) -> Option<String> {
 }
 
 /// Makes the directory and, where they are missing, those above it.
-fn create_directory(directory: &str) -> sys::Result<()> {
+///
+/// # Errors
+/// Whatever mkdir(2) gives.
+pub fn create_directory(directory: &str) -> sys::Result<()> {
     let create = |path: &str| match sys::make_directory(path, DIRECTORY_MODE) {
         Err(Error(libc::EEXIST)) => Ok(()),
         // Who may not make one, on a network file system or in a sandbox, may well have one.

@@ -99,6 +99,12 @@ pub fn status_of(file: &File) -> Result<Status> {
     status_at(file.as_raw_fd(), "", libc::AT_EMPTY_PATH).map(Status::from)
 }
 
+/// Whether an open descriptor is a regular file.
+pub(super) fn is_regular(descriptor: RawFd) -> bool {
+    status_at(descriptor, "", libc::AT_EMPTY_PATH)
+        .is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG)
+}
+
 /// When a file, its mode or its place was last changed, in nanoseconds since 1970; 0 where there is none.
 #[must_use]
 pub fn change_time(path: &str) -> i64 {

@@ -6,6 +6,8 @@
 mod allocator;
 mod error;
 mod file;
+mod filter;
+mod sandbox;
 mod socket;
 
 pub use allocator::Allocator;
@@ -14,6 +16,7 @@ pub use file::{
     Status, change_time, create, give_to, hard_link, make_directory, open, open_to_lock, owner_of,
     read, remove_file, rename, status, status_of, try_lock, write,
 };
+pub use sandbox::confine;
 pub use socket::{
     interface_index, interface_name, netlink, open_socket, packet_socket, receive, receive_packet,
     send_arp, set_multicast_interface_v4,
@@ -47,7 +50,7 @@ pub unsafe fn begin(count: c_int, arguments: *const *const c_char) -> Vec<OsStri
         let _ =
             file::open_with("/", libc::O_PATH, 0).map(OwnedFd::from).map(IntoRawFd::into_raw_fd);
     }
-    let _ = block_signals(1 << (libc::SIGPIPE - 1));
+    let _ = block_signals(1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1));
     let places = 1..usize::try_from(count).unwrap_or(0);
     // SAFETY: so many strings there are.
     let argument = |place| unsafe { CStr::from_ptr(*arguments.add(place)) };

@@ -42,6 +42,8 @@ pub enum Problem<'a> {
     NoNetlink(Error),
     /// There is no packet socket.
     NoPacketSocket(Error),
+    /// The kernel does not confine us in all ways.
+    NotConfined(Error),
     /// Nothing can be waited for.
     NoPoll(Error),
     /// A link does not carry multicast DNS.
@@ -79,6 +81,7 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
             values.number = *interface;
             (Level::Debug, "mdns: %i: %w", error)
         }
+        Problem::NotConfined(error) => (Level::Debug, "not wholly confined: %w", error),
         Problem::NoPing(target, error) => {
             values.remote.set_ip(*target);
             (Level::Debug, "ping: %a: %w", error)
