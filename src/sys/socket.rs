@@ -57,17 +57,17 @@ fn bind<T>(socket: &Socket, address: &T) -> Result<()> {
     .map(drop)
 }
 
-/// Lets only ARP replies, ICMP echo replies and UDP from port 5353 through, unfragmented
-/// (`linux/filter.h`). Offsets count from the network header, where a packet socket for datagrams
-/// begins.
+/// Lets only ARP replies, ICMP echo replies and UDP from port 5353 through, unfragmented and of no VLAN but
+/// the interface's own (`linux/filter.h`). Offsets count from the network header, where a packet socket for
+/// datagrams begins.
 const FILTER: [(u16, u8, u8, u32); 28] = [
-    (0x28, 0, 0, 0xffff_f000), // 0: load the Ethernet protocol (SKF_AD_PROTOCOL)
-    (0x15, 0, 2, 0x0806),      // 1: ARP? else to 4
-    (0x28, 0, 0, 6),           // 2: load the operation
-    (0x15, 22, 23, 2),         // 3: a reply? keep, else drop
-    (0x30, 0, 0, 0),           // 4: load the first byte
-    (0x74, 0, 0, 4),           // 5: its upper half is the version
-    (0x15, 0, 10, 4),          // 6: IPv4? else to 17
+    (0x28, 0, 0, 0xffff_f02c), // 0: load the VLAN (SKF_AD_VLAN_TAG); one that has an interface comes untagged
+    (0x45, 25, 0, 0x0fff),     // 1: another's? drop
+    (0x28, 0, 0, 0xffff_f000), // 2: load the Ethernet protocol (SKF_AD_PROTOCOL)
+    (0x15, 0, 2, 0x0806),      // 3: ARP? else to 6
+    (0x28, 0, 0, 6),           // 4: load the operation
+    (0x15, 20, 21, 2),         // 5: a reply? keep, else drop
+    (0x15, 0, 10, 0x0800),     // 6: IPv4? else to 17
     (0x28, 0, 0, 6),           // 7: load flags and fragment offset
     (0x45, 18, 0, 0x3fff),     // 8: a fragment? drop
     (0xb1, 0, 0, 0),           // 9: the header's length into X
@@ -78,7 +78,7 @@ const FILTER: [(u16, u8, u8, u32); 28] = [
     (0x15, 0, 12, 1),          // 14: ICMP? else drop
     (0x50, 0, 0, 0),           // 15: load its type
     (0x15, 9, 10, 0),          // 16: an echo reply? keep, else drop
-    (0x15, 0, 9, 6),           // 17: IPv6? else drop
+    (0x15, 0, 9, 0x86dd),      // 17: IPv6? else drop
     (0x30, 0, 0, 6),           // 18: load the next header
     (0x15, 0, 2, 17),          // 19: UDP? else to 22
     (0x28, 0, 0, 40),          // 20: load the source port
