@@ -203,7 +203,9 @@ fn receive_packet<'b>(socket: &Socket, buffer: &'b mut [u8]) -> Option<Input<'b>
                 interface,
                 // With its scope, as the other sockets give it: it is one machine for all of them.
                 source: with_scope(SocketAddr::new(packet.source, datagram.source_port), interface),
-                multicast: packet.destination.is_multicast(),
+                // Routers may carry what is sent to other groups (RFC 6762 §11).
+                multicast: packet.destination == MDNS_GROUP_V4
+                    || packet.destination == MDNS_GROUP_V6,
                 payload: datagram.payload,
             }),
             Err(_) => Input::Tick,
