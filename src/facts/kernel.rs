@@ -52,7 +52,7 @@ pub fn read_network(buffer: &mut [u8]) -> sys::Result<Network> {
             read?;
         }
     }
-    let ResolvConf { nameservers, search_domains } = read_resolv_conf(sys::interface_index);
+    let ResolvConf { nameservers, search_domains, .. } = read_resolv_conf(sys::interface_index);
     let network = Network::from_messages(&messages, nameservers);
     let mut network = Network { search_domains, ..network };
     for interface in &mut network.interfaces {

@@ -10,6 +10,8 @@ use crate::wire::dns::DNS_PORT;
 
 /// Servers asked; others stop at three, which loses the one that knows.
 const NAMESERVERS_MAX: usize = 8;
+/// Lines that name a server read: to look up the interface of an address takes microseconds.
+const SERVER_LINES_MAX: usize = 64;
 /// Search domains kept: those of an office come first.
 const DOMAINS_MAX: usize = 4;
 /// Where the DNS servers stand.
@@ -28,6 +30,8 @@ pub struct ResolvConf {
     pub nameservers: Vec<SocketAddr>,
     /// The domains that this host belongs to, separated by spaces.
     pub search_domains: String,
+    /// Lines that named a server.
+    lines: usize,
 }
 
 /// The DNS servers and search domains of this host.
@@ -64,7 +68,10 @@ impl ResolvConf {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
             Some("nameserver") => {
-                if let Some(server) = words.next().and_then(|word| parse_server(word, index_of)) {
+                self.lines += 1;
+                if self.lines <= SERVER_LINES_MAX
+                    && let Some(server) = words.next().and_then(|word| parse_server(word, index_of))
+                {
                     push_server(&mut self.nameservers, server);
                 }
             }
@@ -129,6 +136,10 @@ mod tests {
         assert_eq!(servers(Some(&huge), ""), ["10.0.0.1:53"]);
         let many = (0..50).map(|i| format!("nameserver 10.0.0.{i}\n")).collect::<Vec<_>>().concat();
         assert_eq!(servers(Some(&many), "").len(), NAMESERVERS_MAX);
+        let nowhere = format!("{}nameserver 10.0.0.1\n", "nameserver fe80::1%gone\n".repeat(63));
+        assert_eq!(servers(Some(&nowhere), ""), ["10.0.0.1:53"]);
+        let nowhere = format!("nameserver ::1%gone\n{nowhere}");
+        assert_eq!(servers(Some(&nowhere), ""), ["127.0.0.1:53"], "the 65th line");
     }
 
     #[test]
