@@ -131,7 +131,7 @@ impl Frontier {
             .filter(|entry| matches!(entry.state, State::Waiting | State::WaitingByName))
             .filter(|entry| may_start(entry.candidate.origin, entry.turn))
             .min_by_key(|known| {
-                (known.candidate.origin, needs_zone(known.address()), known.turn)
+                (needs_zone(known.address()), known.candidate.origin, known.turn)
             })?;
         let by_name = entry.state == State::WaitingByName;
         entry.state = State::InFlight;
@@ -471,6 +471,13 @@ mod tests {
         assert!(!frontier.is_busy() && !frontier.awaits_named());
         frontier.hold(&ghost);
         assert_eq!(frontier.link_local_caches().collect::<Vec<_>>(), [ghost]);
+        // Nor does whoever answers a ping in a thousand of their names.
+        let ghost = Candidate::new(Origin::Ping, "[fe80::2%2]:9999".parse().unwrap());
+        let swept = candidate(Origin::Sweep, 9);
+        assert!(frontier.add(ghost) && frontier.add(swept));
+        for expected in [swept, ghost] {
+            assert_eq!(frontier.next(|_, _| true), Some((expected, false)));
+        }
     }
 
     #[test]
