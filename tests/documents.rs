@@ -324,21 +324,34 @@ fn the_readme_quotes_the_results_of_the_benchmark_and_nothing_else() {
     }
 }
 
-/// Tests are named as `FILE::NAME`.
-#[test]
-fn the_tests_that_known_bugs_refer_to_are_there() {
-    let text = read("tests/cves.md");
-    let mut count = 0;
-    for (file, test) in text.split('`').filter_map(|word| word.split_once("::")) {
+/// How many tests a document names, as `FILE::NAME`, all of which are there.
+fn named_tests(document: &str) -> usize {
+    let names = document.split('`').filter_map(|word| word.split_once("::"));
+    let check = |(file, test): (&str, &str)| {
         let source = read(file);
         let is_there =
             ["fn ", "def "].iter().any(|word| source.contains(&format!("{word}{test}(")));
         assert!(is_there, "there is no {test} in {file}");
-        count += 1;
-    }
+    };
+    names.map(check).count()
+}
+
+#[test]
+fn the_tests_that_known_bugs_refer_to_are_there() {
+    let text = read("tests/cves.md");
+    let count = named_tests(&text);
     assert!(count > 30, "{count} tests: all are seen");
     let rows = rows(&text);
     let bugs: BTreeSet<_> = rows.iter().flat_map(|row| row[0].split(", ")).collect();
     let named: usize = rows.iter().map(|row| row[0].split(", ").count()).sum();
     assert_eq!(bugs.len(), named - 5, "a bug stands there once, the five headings apart");
+}
+
+/// Whoever may do something, or may not, is shown to by a test.
+#[test]
+fn each_claim_about_enemies_has_its_test() {
+    let text = read("SECURITY.md");
+    for row in &rows(&text)[1..] {
+        assert!(named_tests(row[3]) > 0, "no test shows what may never be: {}", row[2]);
+    }
 }

@@ -1,5 +1,6 @@
 """Real Nix, of 2022 to this year's, with the nix.conf that was written."""
 
+import base64
 import time
 
 import pytest
@@ -46,6 +47,18 @@ def test_the_lan_cache_is_asked_first(network, release):
     client.resolve("--methods", "mdns", "--upstream", upstream_url(upstream))
     log = realise(client, release, path, public, client.directory / "out/nix.conf")
     assert f"from 'http://{cache.address}:9999/system'" in log.replace("?priority=30", "")
+
+
+def test_what_our_keys_have_not_signed_is_not_installed(network, release):
+    """A false cache is asked all the same, and has nothing that Nix takes."""
+    client, cache, _, path, public = network
+    cache.announce_by_avahi()
+    client.resolve("--methods", "mdns", "--upstream", "daemon")
+    nix_conf, asked = client.directory / "out/nix.conf", len(cache.requests())
+    name, _ = public.split(":")
+    assert realise(client, release, path, f"{name}:{base64.b64encode(bytes(32)).decode()}", nix_conf) is None
+    assert len(cache.requests()) > asked
+    assert realise(client, release, path, public, nix_conf), "with the right key it is"
 
 
 def test_without_the_priority_it_would_not_be(network, release):
