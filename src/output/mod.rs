@@ -306,11 +306,14 @@ fn write_temporary(
 fn create_temporary(path: &str, is_locked: bool) -> sys::Result<(String, File)> {
     if is_locked {
         let temporary = [path, ".new"].concat();
-        match sys::create(&temporary, FILE_MODE) {
-            Err(Error(libc::EEXIST)) => {
-                let _ = sys::remove_file(&temporary);
+        // The second time what was there is gone, if it was one of ours.
+        for _ in 0..2 {
+            match sys::create(&temporary, FILE_MODE) {
+                Err(Error(libc::EEXIST)) => {
+                    let _ = sys::remove_file(&temporary);
+                }
+                result => return result.map(|file| (temporary, file)),
             }
-            result => return result.map(|file| (temporary, file)),
         }
     }
     let mut temporary = Text::default();
