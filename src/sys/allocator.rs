@@ -6,6 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 /// The smallest block, log2 of bytes: room for the pointer that links free blocks, and the
@@ -15,6 +16,9 @@ const SMALLEST: u32 = 4;
 const SIZES: usize = 20;
 /// Bytes asked of the kernel at a time, in pages that cost nothing before they are touched.
 const CHUNK: usize = 64 * 1024;
+/// Bytes kept for when the kernel has no more: what the longest report of a run takes in all. They cost
+/// nothing before they are touched.
+const RESERVE: usize = 1024 * 1024;
 
 /// The state of the allocator; see the module. Making one is a promise:
 ///
@@ -29,7 +33,12 @@ const CHUNK: usize = 64 * 1024;
 /// static ALLOCATOR: Allocator = Allocator::new();
 /// ```
 #[derive(Debug)]
-pub struct Allocator(UnsafeCell<State>);
+pub struct Allocator {
+    /// What is handed out from.
+    state: UnsafeCell<State>,
+    /// What is left when the kernel has no more, aligned as blocks are.
+    reserve: UnsafeCell<MaybeUninit<[u128; RESERVE / size_of::<u128>()]>>,
+}
 
 /// Free blocks and the rest of the last chunk.
 #[derive(Debug)]
@@ -40,6 +49,8 @@ struct State {
     fresh: *mut u8,
     /// How many bytes follow it.
     fresh_length: usize,
+    /// Whether the reserve has been taken.
+    is_spent: bool,
 }
 
 // SAFETY: whoever has made it has promised that there is one thread.
@@ -52,11 +63,13 @@ impl Allocator {
     /// No two threads may ever use it: nothing in it waits for another.
     #[must_use]
     pub const unsafe fn new() -> Self {
-        Self(UnsafeCell::new(State {
+        let state = State {
             free: [null_mut(); SIZES],
             fresh: null_mut(),
             fresh_length: 0,
-        }))
+            is_spent: false,
+        };
+        Self { state: UnsafeCell::new(state), reserve: UnsafeCell::new(MaybeUninit::zeroed()) }
     }
 }
 
@@ -67,8 +80,9 @@ fn list_for(layout: Layout) -> usize {
 }
 
 impl State {
-    /// Cuts a block off the last chunk, or off a new one; what is left of the old is lost.
-    fn cut(&mut self, size: usize) -> *mut u8 {
+    /// Cuts a block off the last chunk, or off a new one; what is left of the old is lost. The last of all
+    /// is the reserve.
+    fn cut(&mut self, size: usize, reserve: *mut u8) -> *mut u8 {
         if self.fresh_length < size {
             let length = size.max(CHUNK);
             let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -77,11 +91,17 @@ impl State {
             // SAFETY: an anonymous mapping at a place of the kernel's choice. musl's own way to it waits
             // for other threads.
             let chunk = unsafe { libc::syscall(call, anywhere, length, access, kind, -1, start) };
-            if chunk < 0 {
+            if chunk >= 0 {
+                self.fresh = chunk as *mut u8;
+                self.fresh_length = length;
+            } else if self.is_spent || size > RESERVE {
                 return null_mut();
+            } else {
+                self.is_spent = true;
+                self.fresh = reserve;
+                self.fresh_length = RESERVE;
+                super::stop_for_want_of_memory();
             }
-            self.fresh = chunk as *mut u8;
-            self.fresh_length = length;
         }
         let block = self.fresh;
         self.fresh = self.fresh.wrapping_add(size);
@@ -91,8 +111,8 @@ impl State {
 }
 
 // SAFETY: blocks do not overlap, each is as large as its list says, which is at least what the
-// layout asks for. Chunks start at a page and are cut at multiples of 16, which is as much
-// alignment as is ever asked for here; more is refused.
+// layout asks for. Chunks start at a page and the reserve at a multiple of 16, and both are cut at
+// multiples of 16, which is as much alignment as is ever asked for here; more is refused.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let list = list_for(layout);
@@ -100,10 +120,12 @@ unsafe impl GlobalAlloc for Allocator {
             return null_mut();
         }
         // SAFETY: one thread, and no reference outlives the call.
-        let state = unsafe { &mut *self.0.get() };
+        let state = unsafe { &mut *self.state.get() };
         match state.free.get_mut(list) {
             None => null_mut(),
-            Some(first) if first.is_null() => state.cut(1 << (list as u32 + SMALLEST)),
+            Some(first) if first.is_null() => {
+                state.cut(1 << (list as u32 + SMALLEST), self.reserve.get().cast())
+            }
             Some(first) => {
                 let block = *first;
                 // SAFETY: a free block holds the address of the next.
@@ -116,7 +138,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: one thread, and the reference does not outlive the statement.
         let is_fresh = unsafe {
-            (*self.0.get()).free.get(list_for(layout)).is_some_and(|first| first.is_null())
+            (*self.state.get()).free.get(list_for(layout)).is_some_and(|first| first.is_null())
         };
         // SAFETY: the caller keeps alloc's contract; a new block has room for its layout.
         unsafe {
@@ -131,7 +153,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        let state = unsafe { &mut *self.0.get() };
+        let state = unsafe { &mut *self.state.get() };
         if let Some(first) = state.free.get_mut(list_for(layout)) {
             // SAFETY: the block is ours again and has room for a pointer.
             unsafe { block.cast::<*mut u8>().write(*first) };

@@ -67,6 +67,8 @@ const CALLS: &[u16] = &[
     number(libc::SYS_clock_gettime),
     number(libc::SYS_getrandom),
     number(libc::SYS_geteuid),
+    // Without memory we wake ourselves: `stop_for_want_of_memory`.
+    number(libc::SYS_setitimer),
     number(libc::SYS_getpid),
     number(libc::SYS_getppid),
     // After SIGCONT the kernel goes on with a call that SIGSTOP has cut short.

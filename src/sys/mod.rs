@@ -31,11 +31,17 @@ use std::time::Duration;
 use error::check;
 use libc::c_int;
 
+/// SIGPIPE and SIGXFSZ, which say what write(2) says as well, a bit for each.
+const OF_WRITES: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
+/// SIGTERM, SIGINT, and SIGALRM, by which we stop ourselves, a bit for each.
+const STOP_SIGNALS: u64 =
+    1 << (libc::SIGTERM - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGALRM - 1);
 /// `major(rdev)` of memory devices, and `minor(rdev)` of `/dev/kmsg` among them.
 const KMSG_DEVICE: (u32, u32) = (1, 11);
 
 /// What a program needs before all else, and std does before `main`: no descriptor of ours gets the
-/// number of a standard one that is closed, and to write to a pipe that nobody reads ends nothing.
+/// number of a standard one that is closed, and to write to a pipe that nobody reads ends nothing. Nor
+/// does a signal from here on that asks us to stop.
 /// Gives the arguments, the program's name not among them.
 ///
 /// # Safety
@@ -50,7 +56,7 @@ pub unsafe fn begin(count: c_int, arguments: *const *const c_char) -> Vec<OsStri
         let _ =
             file::open_with("/", libc::O_PATH, 0).map(OwnedFd::from).map(IntoRawFd::into_raw_fd);
     }
-    let _ = block_signals(1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1));
+    block_signals(OF_WRITES | STOP_SIGNALS);
     let places = 1..usize::try_from(count).unwrap_or(0);
     // SAFETY: so many strings there are.
     let argument = |place| unsafe { CStr::from_ptr(*arguments.add(place)) };
@@ -174,27 +180,35 @@ pub fn write_log(text: &str, patience: Option<Duration>) -> bool {
 /// Turns SIGTERM and SIGINT into a descriptor that becomes readable, and stays so: nobody reads it.
 ///
 /// # Errors
-/// Whatever sigprocmask(2) and signalfd(2) give.
+/// Whatever signalfd(2) gives; then they end us as they end others.
 pub fn stop_signals() -> Result<OwnedFd> {
-    let set = 1 << (libc::SIGTERM - 1) | 1 << (libc::SIGINT - 1);
-    block_signals(set)?;
-    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    let (set, flags) = (STOP_SIGNALS, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC);
     // SAFETY: the set is as long as the call is told, and the new descriptor has no other owner.
     unsafe {
         let result =
             libc::syscall(libc::SYS_signalfd4, -1, &raw const set, size_of::<u64>(), flags);
         check(result).map(|descriptor| OwnedFd::from_raw_fd(descriptor as RawFd))
     }
+    .inspect_err(|_| block_signals(OF_WRITES))
 }
 
-/// Keeps signals from ending us. They are given as the kernel has them, a bit for each, the first of
-/// them 1: the C library's sets are sixteen times as long.
-fn block_signals(set: u64) -> Result<()> {
+/// Keeps these signals, and no others, from ending us. They are given as the kernel has them, a bit for
+/// each, the first of them 1: the C library's sets are sixteen times as long.
+fn block_signals(set: u64) {
     let (call, none) = (libc::SYS_rt_sigprocmask, std::ptr::null_mut::<u64>());
     // SAFETY: the set is as long as the call is told.
-    let result =
-        unsafe { libc::syscall(call, libc::SIG_BLOCK, &raw const set, none, size_of::<u64>()) };
-    check(result).map(drop)
+    unsafe { libc::syscall(call, libc::SIG_SETMASK, &raw const set, none, size_of::<u64>()) };
+}
+
+/// Ends the search as a signal does, with the fallback, for there is no memory left but a reserve.
+fn stop_for_want_of_memory() {
+    let _ = write_log("cache-resolver: out of memory\n", Some(Duration::ZERO));
+    // `struct itimerval`: no second time, and the first after a microsecond. Our filter does not let us
+    // call kill(2), which reaches others, too.
+    let soon: [libc::c_long; 4] = [0, 0, 0, 1];
+    let (call, before) = (libc::SYS_setitimer, std::ptr::null_mut::<u8>());
+    // SAFETY: the kernel reads one such structure.
+    unsafe { libc::syscall(call, libc::ITIMER_REAL, soon.as_ptr(), before) };
 }
 
 /// Sixty-four bits that a stranger cannot guess.
