@@ -183,39 +183,223 @@ unsafe impl GlobalAlloc for Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::ops::Range;
 
-    #[test]
-    fn blocks_do_not_overlap_and_come_back() {
+    /// The largest block.
+    const LARGEST: usize = 1 << (SMALLEST as usize + SIZES - 1);
+    /// Bytes at either end of a block that are looked at.
+    const EDGE: usize = 4096;
+
+    /// What is done with the allocator.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Allocate { size: usize, align: u32, zeroed: bool },
+        Resize { which: usize, size: usize },
+        Free { which: usize },
+    }
+
+    /// Sizes: usual ones, around powers of two, up to and over the largest.
+    fn any_size() -> impl Strategy<Value = usize> {
+        prop_oneof![
+            8 => 1_usize..5000,
+            4 => (0_u32..25, 0_usize..3).prop_map(|(power, more)| ((1 << power) + more - 1).max(1)),
+            1 => 1..LARGEST + 5000,
+        ]
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (any_size(), prop_oneof![4 => 0_u32..5, 1 => 5_u32..13], any::<bool>())
+                .prop_map(|(size, align, zeroed)| Step::Allocate { size, align, zeroed }),
+            3 => (any::<usize>(), any_size()).prop_map(|(which, size)| Step::Resize { which, size }),
+            2 => any::<usize>().prop_map(|which| Step::Free { which }),
+        ]
+    }
+
+    /// A block in use, full of its mark.
+    struct Block {
+        at: *mut u8,
+        layout: Layout,
+        mark: u8,
+    }
+
+    impl Block {
+        /// Both ends, or all of it.
+        fn edges(size: usize) -> [Range<usize>; 2] {
+            [0..size.min(EDGE), size.saturating_sub(EDGE)..size]
+        }
+
+        fn fill(&self) {
+            for edge in Self::edges(self.layout.size()) {
+                // SAFETY: within the block, which is in use.
+                unsafe { self.at.add(edge.start).write_bytes(self.mark, edge.len()) };
+            }
+        }
+
+        /// Whether its first `size` bytes still are what was written, or zeroes.
+        fn holds(&self, size: usize, mark: u8) -> bool {
+            Self::edges(size).into_iter().all(|edge| {
+                // SAFETY: within the block, which is in use, and was written.
+                let bytes =
+                    unsafe { std::slice::from_raw_parts(self.at.add(edge.start), edge.len()) };
+                bytes.iter().all(|byte| *byte == mark)
+            })
+        }
+
+        /// What must hold of a block beside the others.
+        fn check(&self, others: &[Block]) {
+            assert!(self.at.addr().is_multiple_of(self.layout.align()));
+            let end = self.at.addr() + self.layout.size();
+            for other in others {
+                let is_apart = end <= other.at.addr()
+                    || other.at.addr() + other.layout.size() <= self.at.addr();
+                assert!(is_apart, "two blocks in one place");
+            }
+        }
+    }
+
+    /// Whether a layout is served at all.
+    fn is_served(size: usize, align: usize) -> bool {
+        size <= LARGEST && align <= 1 << SMALLEST
+    }
+
+    fn play(steps: Vec<Step>) {
         // SAFETY: only this thread has it.
         let allocator = unsafe { Allocator::new() };
-        let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::new();
-        for round in 0..10_000_usize {
-            let layout = Layout::from_size_align(1 + round * 37 % 3000, 1 << (round % 5)).unwrap();
-            // SAFETY: each block is filled with its own byte, within its size, until it is freed.
-            unsafe {
-                let block = allocator.alloc(layout);
-                assert!(!block.is_null() && block.addr().is_multiple_of(layout.align()));
-                block.write_bytes(round as u8, layout.size());
-                blocks.push((block, layout, round as u8));
-                if round % 3 == 0 {
-                    let (block, layout, mark) = blocks.swap_remove(round * 31 % blocks.len());
-                    let size = layout.size() * 3 / 2;
-                    let moved = allocator.realloc(block, layout, size);
-                    let content = std::slice::from_raw_parts(moved, layout.size());
-                    assert!(content.iter().all(|byte| *byte == mark));
-                    allocator
-                        .dealloc(moved, Layout::from_size_align(size, layout.align()).unwrap());
+        let mut blocks: Vec<Block> = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            let mark = number as u8 | 1;
+            match step {
+                Step::Allocate { size, align, zeroed } => {
+                    let layout = Layout::from_size_align(size, 1 << align).unwrap();
+                    // SAFETY: no layout here is of size zero.
+                    let at = unsafe {
+                        if zeroed {
+                            allocator.alloc_zeroed(layout)
+                        } else {
+                            allocator.alloc(layout)
+                        }
+                    };
+                    assert_eq!(!at.is_null(), is_served(size, layout.align()), "{layout:?}");
+                    if at.is_null() {
+                        continue;
+                    }
+                    let block = Block { at, layout, mark };
+                    block.check(&blocks);
+                    assert!(!zeroed || block.holds(size, 0), "not zero");
+                    block.fill();
+                    blocks.push(block);
                 }
-                if blocks.len() > 200 {
-                    let (block, layout, mark) = blocks.swap_remove(round * 17 % blocks.len());
-                    let content = std::slice::from_raw_parts(block, layout.size());
-                    assert!(content.iter().all(|byte| *byte == mark));
-                    allocator.dealloc(block, layout);
+                _ if blocks.is_empty() => {}
+                Step::Resize { which, size } => {
+                    let mut block = blocks.swap_remove(which % blocks.len());
+                    let old = block.layout;
+                    // SAFETY: the block is in use, and of this layout.
+                    let at = unsafe { allocator.realloc(block.at, old, size) };
+                    assert_eq!(!at.is_null(), is_served(size, old.align()), "{size}");
+                    if at.is_null() {
+                        assert!(block.holds(old.size(), block.mark), "lost with the failure");
+                    } else {
+                        block.at = at;
+                        block.layout = Layout::from_size_align(size, old.align()).unwrap();
+                        block.check(&blocks);
+                        // Of a larger block the far end was not looked at, so it is not written.
+                        let kept = size.min(old.size());
+                        let known = if kept == old.size() { kept } else { kept.min(EDGE) };
+                        assert!(block.holds(known, block.mark), "lost on the way");
+                        block.mark = mark;
+                        block.fill();
+                    }
+                    blocks.push(block);
+                }
+                Step::Free { which } => {
+                    let block = blocks.swap_remove(which % blocks.len());
+                    assert!(block.holds(block.layout.size(), block.mark), "overwritten");
+                    // SAFETY: the block is in use, and of this layout.
+                    unsafe { allocator.dealloc(block.at, block.layout) };
                 }
             }
         }
-        let page = Layout::from_size_align(10, 4096).unwrap();
-        // SAFETY: nothing is done with the result.
-        assert!(unsafe { allocator.alloc(page) }.is_null(), "more alignment than we keep");
+        for block in &blocks {
+            assert!(block.holds(block.layout.size(), block.mark), "overwritten");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_what_a_model_says(steps in prop::collection::vec(any_step(), 1..200)) {
+            play(steps);
+        }
+    }
+
+    /// A million times the same sizes in some orders: once it has seen these, the kernel is not asked again.
+    #[test]
+    fn memory_comes_back() {
+        // SAFETY: only this thread has it.
+        let allocator = unsafe { Allocator::new() };
+        let layout = |number: usize| Layout::from_size_align(1 + number % 64 * 97, 8).unwrap();
+        let mut after_all_orders = None;
+        for round in 0..1_000_000 / 64 {
+            // SAFETY: each block is used with its layout and given back once.
+            unsafe {
+                let order = (0..64).map(|number| layout(number * (2 * round + 1)));
+                let blocks: Vec<_> = order
+                    .map(|layout| {
+                        let block = allocator.alloc(layout);
+                        // And back: the larger block is another one.
+                        let larger = allocator.realloc(block, layout, layout.size() * 2);
+                        let doubled =
+                            Layout::from_size_align(layout.size() * 2, layout.align()).unwrap();
+                        (allocator.realloc(larger, doubled, layout.size()), layout)
+                    })
+                    .collect();
+                for (block, layout) in blocks {
+                    allocator.dealloc(block, layout);
+                }
+                let state = &*allocator.0.get();
+                let fresh = (state.fresh, state.fresh_length);
+                if round >= 32 {
+                    assert_eq!(*after_all_orders.get_or_insert(fresh), fresh, "round {round}");
+                }
+            }
+        }
+    }
+
+    /// A kernel that gives no more: the answer is null, and what is given back can be had again.
+    #[test]
+    fn the_end_of_memory_is_null() {
+        const MORE: u64 = 32 << 20;
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        let limit = pages * 4096 + MORE;
+        let layout = Layout::from_size_align(1 << 20, 8).unwrap();
+        // SAFETY: the child does nothing but system calls, and memory that is its own.
+        unsafe {
+            let child = libc::fork();
+            assert!(child >= 0);
+            if child == 0 {
+                let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+                let is_limited = libc::setrlimit(libc::RLIMIT_AS, &raw const limit) == 0;
+                let allocator = Allocator::new();
+                let (mut last, mut count) = (null_mut(), 0_u64);
+                let ended = loop {
+                    let block = allocator.alloc(layout);
+                    if block.is_null() || count > MORE {
+                        break block;
+                    }
+                    (last, count) = (block, count + 1);
+                };
+                let is_null = ended.is_null() && (8..=MORE >> 20).contains(&count);
+                let is_kept = allocator.realloc(last, layout, 2 << 20).is_null();
+                allocator.dealloc(last, layout);
+                let is_back = allocator.alloc(layout) == last;
+                let is_good = is_limited && is_null && is_kept && is_back;
+                libc::_exit(i32::from(!is_good));
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            assert_eq!(status, 0);
+        }
     }
 }
