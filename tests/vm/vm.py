@@ -23,6 +23,9 @@ COUNTER = itertools.count()
 AS_INSTALLED = {"etc/systemd/system/cache-resolver.service.d/20-patient.conf": ""}
 # What machines boot as a rule: systemd 257, Nix 2.26.
 ORDINARY = IMAGES / "trixie.cpio"
+# The console is slow: the kernel's warnings and what has failed are enough. What an update leaves to the next boot
+# (hwdb, ldconfig, the journal's catalog) takes some seconds.
+OF_SYSTEMD = "systemd.show_status=error systemd.condition_needs_update=no"
 OF_EVERY_MACHINE = ("-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-no-user-config",
                     "-no-reboot", "-display", "none")
 # What differs: QEMU's options, and the name of the console.
@@ -103,8 +106,8 @@ class Machine:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", namespace, "qemu-system-x86_64",
                  *OF_EVERY_MACHINE, *ARCHITECTURES["x86_64"][0], "-m", memory,
-                 "-kernel", IMAGES / "x86_64/kernel", "-initrd", join(self.directory, initrd),
-                 "-append", f"console=ttyS0 panic=-1 {append}",
+                 "-kernel", IMAGES / "x86_64/vmlinux", "-initrd", join(self.directory, initrd),
+                 "-append", f"console=ttyS0 panic=-1 loglevel=4 {OF_SYSTEMD} {append}",
                  "-serial", f"file:{self.log_path}",
                  "-netdev", f"{network},id=lan",
                  "-device", "virtio-net-pci,netdev=lan,mac=52:54:00:00:00:50,romfile=",
@@ -238,7 +241,7 @@ def boot(host, initrd, append="", qemu=(), memory="256M", arch="x86_64", seconds
     machine, terminal = ARCHITECTURES[arch]
     process = host.start(
         f"qemu-system-{arch}", *OF_EVERY_MACHINE, *machine, "-m", memory,
-        "-kernel", IMAGES / arch / "kernel", "-initrd", join(host.directory, initrd),
+        "-kernel", IMAGES / arch / "vmlinux", "-initrd", join(host.directory, initrd),
         "-append", f"console={terminal} panic=-1 loglevel=4 {append}", "-serial", f"file:{console}",
         "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=", *qemu)
     try:
