@@ -268,6 +268,7 @@ LIARS = {
 
 
 @pytest.mark.parametrize("lie", LIARS)
+@pytest.mark.alone
 def test_liars(lan, router, client, lie):
     """Nothing of it comes into nix.conf, nothing leaves the link, and the cache that is known is found."""
     client.run("ip", "route", "add", "default", "via", router.address)

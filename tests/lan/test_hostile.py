@@ -16,6 +16,8 @@ import pytest
 
 from lan import PROGRAM, PYTHON, sh, wait_until
 
+pytestmark = pytest.mark.alone
+
 HOSTILE = pathlib.Path(__file__).with_name("hostile.py")
 # What the program promises, in seconds.
 LATE_MAX = 0.1

@@ -8,6 +8,8 @@ import forge
 from lan import PROGRAM, wait_until
 from test_names import assert_found, assert_not_found
 
+pytestmark = pytest.mark.alone
+
 OFF_LINK = [f"10.99.0.{number}" for number in range(5, 10)]
 
 

@@ -87,6 +87,7 @@ def test_ipv4_behind_a_firewall_every_time(lan):
     assert statistics.median(waits) < 30 and max(waits) < 500, waits
 
 
+@pytest.mark.alone
 def test_the_ipv4_address_of_a_host_that_announces_a_link_local_one(lan):
     """Met in the sweep, or known by its Ethernet address among the neighbours."""
     cache, client = add_host(lan, "cache", 141, "IPv4"), add_host(lan, "client", 50, "IPv4")

@@ -337,6 +337,7 @@ def test_a_second_run_confirms_the_first(cache, router, client):
 
 
 @pytest.mark.parametrize("seconds", [0, 2, 5])
+@pytest.mark.alone
 def test_the_network_comes_late(lan, cache, router, seconds):
     router.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{cache.address}")
     client = lan.host("client", 50, plugged=False)
@@ -350,6 +351,7 @@ def test_the_network_comes_late(lan, cache, router, seconds):
     assert time.monotonic() - started < seconds + 1.5
 
 
+@pytest.mark.alone
 def test_the_network_never_comes(lan):
     client = lan.host("client", plugged=False)
     result = client.resolve("--budget", "2", check=False)

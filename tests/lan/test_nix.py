@@ -107,6 +107,7 @@ def test_a_dead_cache_costs_little(lan, binary_cache, way):
         assert ours <= static / 2, release
 
 
+@pytest.mark.alone
 def test_after_a_move_nix_hardly_waits(lan, client, cache, binary_cache):
     """The first fetch in a network without the cache, compared with two static substituters."""
     path, content, public = binary_cache

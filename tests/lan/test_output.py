@@ -105,6 +105,7 @@ def test_another_user_s_locks_stop_nobody(cache, client):
     assert "no cache here" in result.log and result.address is None
 
 
+@pytest.mark.alone
 def test_a_lock_that_root_has_left_stops_nobody(client):
     """Killed before it gave the lock to the owner of the directory."""
     shared = client.directory / "shared"

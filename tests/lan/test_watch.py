@@ -211,6 +211,7 @@ def test_the_same_answer_touches_nothing(home, cache, client):
     assert watcher.log == log
 
 
+@pytest.mark.alone
 def test_a_signal_leaves_a_decision_alone(home, cache, client, away):
     watcher = Watcher(client)
     watcher.wait_for(cache)

@@ -10,6 +10,8 @@ import pytest
 from lan import PROGRAM
 from test_names import FALLBACK, assert_found, assert_not_found
 
+pytestmark = pytest.mark.alone
+
 NOBODY = 65534
 WEAK = ("--methods", "gateway,neighbours,ping,sweep")
 SEED = int(os.environ.get("CACHE_RESOLVER_SEED", time.time()))

@@ -10,11 +10,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lan"))
 from lan import Lan, make_binary_cache  # noqa: E402
 
 
-@pytest.fixture(scope="session", autouse=True)
-def images():
-    """What machines boot from."""
-    from vm import build_images
-    build_images()
+def pytest_sessionstart(session):
+    """Makes what machines boot from, once for all workers."""
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        from vm import build_images
+        build_images()
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,13 @@ import re
 
 import pytest
 
-from lan import REPOSITORY, sh
 from vm import BOOT_SECONDS, IMAGES, Machine, archive
 
 KINDS = ("dracut", "dracut-systemd", "initramfs-tools")
 DISK = ("-drive", f"if=virtio,format=raw,snapshot=on,file={IMAGES}/initrd/root.ext4")
 # `patient`, and the hook of dracut's below: the boot waits for nobody; for what is found in stage 1 to be certain,
 # this one has to: 20 s at most.
-APPEND = "root=/dev/vda rw loglevel=4 systemd.journald.forward_to_kmsg=1 systemd.journald.max_level_kmsg=info"
+APPEND = "root=/dev/vda rw systemd.journald.forward_to_kmsg=1 systemd.journald.max_level_kmsg=info"
 NETWORK = "ip=dhcp rd.neednet=1"
 WAIT = {"usr/lib/dracut/hooks/pre-pivot/50-wait.sh": """tries=0
 while [ ! -e /run/cache-resolver/waterbug-ip ] && [ $tries -lt 100 ]; do
@@ -22,11 +21,6 @@ done
 # What stage 1 may take with us, for each second without us, and seconds besides: what it takes differs by as much
 # from boot to boot, emulated. The program would wait for its network for a minute.
 LONGER_MAX, LATER_MAX = 1.3, 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def initrds():
-    sh(REPOSITORY / "tests/vm/build-initrd", IMAGES)
 
 
 def image(name):
@@ -57,6 +51,7 @@ def test_what_stage_1_finds_is_there_in_stage_2(home, kind):
 
 
 # In dracut's script nobody calls us before there is a network.
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ("dracut-systemd", "initramfs-tools"))
 def test_without_a_network_the_boot_is_as_fast_as_without_us(home, kind):
     # Both at once, for what else the computer does.

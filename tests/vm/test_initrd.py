@@ -15,6 +15,7 @@ HOOK_MAX = 200
 OVERLAY_MAX = 96 * 1024
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_overlay_is_small_and_always_the_same(arch):
     overlay = minimal(arch)[1]
@@ -29,6 +30,7 @@ def test_the_program_is_a_static_pie(arch):
     assert_static_pie(REPOSITORY / "target/initrd" / arch / "cache-resolver")
 
 
+@pytest.mark.alone
 def test_found_as_the_gateway_without_any_configuration(host):
     host.serve_cache()
     report = Report(host, "lacks=hurry")
@@ -61,6 +63,7 @@ def test_in_front_of_the_other_initrd_too(host):
     assert report.names_cache == "http://10.0.2.2:9999/system", report.text
 
 
+@pytest.mark.alone
 def test_not_found_when_nothing_listens(host):
     report = Report(host, "lacks=hurry")
     assert report.is_fallback and report.status == 0, report.text
@@ -113,6 +116,7 @@ def test_what_a_machine_may_lack(host, lacks, status, found):
         assert report.logged(3, "cannot write /run/cache-resolver"), report.text
 
 
+@pytest.mark.alone
 def test_a_gateway_that_accepts_and_hangs(host):
     host.start("nc", "-lk", "127.0.0.1", "9999")
     report = Report(host)

@@ -295,5 +295,5 @@ def build_images():
     # build-root installs the program that initrd/build has brought up to date.
     for release in NIX:
         sh(REPOSITORY / "tests/vm/build-root", IMAGES, release)
-    for script in ("build-foreign", "build-iso"):
+    for script in ("build-foreign", "build-iso", "build-initrd"):
         sh(REPOSITORY / "tests/vm" / script, IMAGES)
