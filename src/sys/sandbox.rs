@@ -73,9 +73,6 @@ struct SignalAction {
 
 /// `SA_RESTORER` (`asm/signal.h`), without which `x86_64` calls no handler.
 const SA_RESTORER: u64 = 0x0400_0000;
-/// The variable of the environment that has a forbidden call end the program, which names it: to find what
-/// the filter lacks.
-const TRAP: &str = "CACHE_RESOLVER_TRAP";
 /// The status of who is ended by SIGSYS, as a shell has it.
 const TRAPPED: c_int = 128 + libc::SIGSYS;
 
@@ -152,7 +149,8 @@ fn keep_writes_to(directory: Option<&str>) -> Result<()> {
 /// Has seccomp let no other calls through than those of the filter.
 fn keep_calls() -> Result<()> {
     let mut denied = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    if environment(TRAP).is_some() {
+    // To find what the filter lacks: a forbidden call ends the program, which names it.
+    if environment("CACHE_RESOLVER_TRAP").is_some() {
         denied = libc::SECCOMP_RET_TRAP;
         let flags = libc::SA_SIGINFO as u64 | SA_RESTORER;
         let action = SignalAction { handler: name_the_call, flags, restorer: 0, mask: 0 };

@@ -17,6 +17,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.opcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
@@ -182,6 +183,16 @@ class Place:
         except dns.exception.DNSException:
             return True
 
+    def is_refused(self, packet):
+        """Whether dnspython refuses it for its data, or for where it stands."""
+        if self.kind in (dns.rdatatype.OPT, dns.rdatatype.TSIG):
+            return True
+        try:
+            dns.rdata.from_wire(self.rdclass, self.kind, packet, self.data_at, self.end - self.data_at)
+        except (dns.exception.DNSException, ValueError):
+            return True
+        return False
+
 
 def places(packet):
     """The questions' names, and the records, up to where the message breaks off."""
@@ -220,7 +231,7 @@ def cure_flush(view, kind, packet):
 
 def cure_unread(view, kind, packet):
     return changed(packet, *((it.at, NOBODYS if it.kind < 256 else NOBODYS_LARGE) for it in places(packet)[1]
-                             if not it.is_read(view, kind, packet)))
+                             if it.is_refused(packet) and not it.is_read(view, kind, packet)))
 
 
 def cure_text(view, kind, packet):

@@ -19,6 +19,8 @@ from test_lies import count, counted
 from test_names import assert_not_found
 from test_watch import SETTLE, Watcher
 
+pytestmark = pytest.mark.alone
+
 # Seconds of an attack, more than a test takes.
 ATTACK = 30
 # Seconds of one that a watcher endures.

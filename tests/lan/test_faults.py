@@ -17,6 +17,8 @@ from faults import FILES, TEMPORARY, is_whole
 from lan import PROGRAM, PYTHON, REPOSITORY
 from test_hostile import real_time
 
+pytestmark = pytest.mark.alone
+
 FAULTS = pathlib.Path(__file__).with_name("faults.py")
 SEED = int(os.environ.get("CACHE_RESOLVER_SEED", time.time()))
 FALLBACK = "# Written by cache-resolver. No local cache answered.\nsubstituters = https://cache.nixos.org\n"

@@ -15,6 +15,8 @@ import pytest
 
 from lan import PROGRAM, PYTHON, Lan, sh
 
+pytestmark = pytest.mark.alone
+
 RACK = pathlib.Path(__file__).with_name("rack.py")
 RESOLVERS = 200
 LISTENERS = 2
