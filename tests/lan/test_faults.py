@@ -125,7 +125,8 @@ def scenes(client, cache, decisions):
 def test_the_disk_fails_at_any_call(client, cache, decisions):
     """The error comes at the first call of a kind, in another run at the second, and so on to the last."""
     whole = f"$PROGRAM -q --output-dir $OUT --override {decisions[1]}"
-    trace = "strace -qq -o $OUT.trace -e trace=" + ",".join((*WRITING, "geteuid"))
+    # An injected error reaches the filter as call number -1: no trap here.
+    trace = "strace -qq -E CACHE_RESOLVER_TRAP -o $OUT.trace -e trace=" + ",".join((*WRITING, "geteuid"))
     prepared = scenes(client, cache, decisions)
     counted = run_all(client, [{"command": f"{before}; TRACE=\"{trace}\"; {command}", "then": "cat $OUT.trace >&2",
                                 "scene": scene} for scene, (before, command, _) in prepared.items()])
@@ -188,7 +189,7 @@ def test_little_memory(client, cache, decisions):
 
 def test_memory_ends_in_the_middle(client, cache):
     """Each time that memory is asked of the kernel, from the first to the last of a long report."""
-    trace = "strace -qq --seccomp-bpf -f -o $OUT.trace -e trace=mmap"
+    trace = "strace -qq -E CACHE_RESOLVER_TRAP --seccomp-bpf -f -o $OUT.trace -e trace=mmap"
     # A network that is not there, so that all is asked and much is told.
     whole = ("$PROGRAM -v --json --output-dir $OUT --methods sweep --sweep 10.78.0.0/22 --sweep-rate 4000"
              " --budget 1.5 >/dev/null")
@@ -286,7 +287,7 @@ def test_the_directory_becomes_a_symlink(client, cache, decisions):
     """Between any two calls that see it: each file is in one place or the other, whole, and the next run is right."""
     none, one = decisions
     calls = ("mkdir", "openat", "newfstatat", "flock", "write", "fsync", "rename", "unlink")
-    trace = "strace -qq -o $OUT.trace -e trace=" + ",".join(calls)
+    trace = "strace -qq -E CACHE_RESOLVER_TRAP -o $OUT.trace -e trace=" + ",".join(calls)
     before = f"$PROGRAM -q --output-dir $OUT --override {none}"
     whole = f"$PROGRAM -q --output-dir $OUT --override {one}"
     [counted] = run_all(client, [{"command": f"{before}; {trace} {whole}", "then": "cat $OUT.trace >&2"}])
