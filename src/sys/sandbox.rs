@@ -105,9 +105,13 @@ fn drop_capabilities() -> Result<()> {
     let mut sets = [0_u32; 6];
     let (header, address) = (header.as_ptr() as usize, sets.as_mut_ptr() as usize);
     call(libc::SYS_capget, header, address, 0, 0)?;
-    let [effective, permitted, ..] = sets;
+    let [effective, permitted, _, _, upper, _] = sets;
     sets = [effective & CAPABILITIES, permitted & CAPABILITIES, 0, 0, 0, 0];
-    call(libc::SYS_capset, header, sets.as_ptr() as usize, 0, 0)?;
+    let mut dropped = Ok(0);
+    // A unit that has left us no more may well forbid the call.
+    if permitted & !CAPABILITIES | upper != 0 {
+        dropped = call(libc::SYS_capset, header, sets.as_ptr() as usize, 0, 0);
+    }
     // Where a limit was lower it stays so.
     limit(libc::RLIMIT_NOFILE as usize, DESCRIPTORS_MAX);
     if effective & NET_RAW == 0 {
@@ -118,7 +122,7 @@ fn drop_capabilities() -> Result<()> {
     if ![libc::STDOUT_FILENO, libc::STDERR_FILENO].into_iter().any(file::is_regular) {
         limit(libc::RLIMIT_FSIZE as usize, WRITTEN_MAX);
     }
-    Ok(())
+    dropped.map(drop)
 }
 
 /// Lowers a limit (getrlimit(2)).

@@ -163,6 +163,17 @@ def test_a_kernel_that_has_less(alone, call):
     assert "substituters" in (alone.directory / "out/nix.conf").read_text()
 
 
+def test_a_unit_that_has_left_no_more(alone):
+    """Its SystemCallFilter forbids capset(2), for which there is nothing to do."""
+    alone.directory.chmod(0o777)
+    (alone.directory / "none").write_text("none\n")
+    said = alone.run(
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+net_raw", "--ambient-caps=+net_raw",
+        "strace", "-qq", "-o", "/dev/null", "-e", "inject=capset:error=EPERM", PROGRAM, "--verbose",
+        "--override", alone.directory / "none", "--output-dir", alone.directory / "out").stderr
+    assert "confined" not in said and "override none" in said, said
+
+
 def test_what_is_appended_to_a_long_log_is_not_lost(alone):
     (alone.directory / "none").write_text("none\n")
     log = alone.directory / "long"
