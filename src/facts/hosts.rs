@@ -60,4 +60,17 @@ mod tests {
             assert_eq!(found(none), None, "{none}");
         }
     }
+
+    #[test]
+    fn a_file_names_each_address_once_and_not_too_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        let path = path.to_str().unwrap();
+        assert!(read_hosts(path, "waterbug.lan").is_empty());
+        let line = |last: usize| format!("10.0.0.{last} waterbug.lan\n");
+        std::fs::write(path, [line(5), line(6), line(5)].concat()).unwrap();
+        assert_eq!(read_hosts(path, "waterbug.lan").len(), 2);
+        std::fs::write(path, (1..=200).map(line).collect::<String>()).unwrap();
+        assert_eq!(read_hosts(path, "waterbug.lan").len(), HOSTS_ADDRESSES_MAX);
+    }
 }

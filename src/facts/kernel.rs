@@ -115,4 +115,18 @@ mod tests {
         assert!(!take_messages(&flood, &mut messages).unwrap());
         assert_eq!(messages.len(), MESSAGES_MAX);
     }
+
+    #[test]
+    fn the_kernel_tells_of_this_host() {
+        let network = read_network(&mut vec![0; 32 * 1024]).unwrap();
+        for interface in &network.interfaces {
+            let name = sys::interface_name(interface.link.index).unwrap();
+            assert_eq!(interface.link.bare_name(), name.as_bytes());
+        }
+        // Nothing has changed, or all of it is read: nobody waits either way.
+        drain_changes(&watch_network().unwrap());
+        // A buffer that holds no message ends in an error, not in an empty table.
+        let mut socket = sys::netlink(0).unwrap();
+        assert!(read_table(&mut socket, Table::Links, &mut [0; 16], &mut Vec::new()).is_err());
+    }
 }

@@ -117,4 +117,18 @@ mod tests {
             assert_eq!(parse_scoped(bad, index_of), None, "{bad}");
         }
     }
+
+    #[test]
+    fn the_first_address_is_that_of_the_earlier_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("waterbug-ip");
+        let path = path.to_str().unwrap();
+        assert!(read_previous(path, 9999).is_none(), "no file");
+        std::fs::write(path, "rubbish\n").unwrap();
+        assert!(read_previous(path, 9999).is_none());
+        std::fs::write(path, "10.0.0.5\n10.0.0.6\n").unwrap();
+        let previous = read_previous(path, 9999).unwrap();
+        assert_eq!(previous.remote, "10.0.0.5:9999".parse().unwrap());
+        assert!(!previous.by_name && !previous.is_announced);
+    }
 }

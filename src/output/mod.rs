@@ -367,4 +367,170 @@ mod tests {
             assert_eq!(line, format!("substituters = {url} https://cache.nixos.org"));
         }
     }
+
+    /// A configuration by its options.
+    fn configured(words: &[&str]) -> Config {
+        let Ok(Command::Run(config)) = parse(words.iter().map(Into::into), &Environment::default())
+        else {
+            unreachable!()
+        };
+        *config
+    }
+
+    /// The files of a cache that was found, or of none.
+    fn files(address: Option<&str>) -> Files {
+        let nix_conf = format!("substituters = {}\n", address.unwrap_or("https://cache.nixos.org"));
+        Files { nix_conf, address: address.map(|address| format!("{address}\n")) }
+    }
+
+    /// A directory that is not there yet, below one that goes with the test.
+    fn directory(place: &tempfile::TempDir) -> String {
+        place.path().join("not/there/yet").to_str().unwrap().to_owned()
+    }
+
+    /// Puts files there, and waits for nobody.
+    fn put(directory: &str, files: &Files, kind: Kind) -> Result<State, WriteError> {
+        replace(directory, "waterbug", files, kind, &mut |_| false).map(|(state, _)| state)
+    }
+
+    #[test]
+    fn a_decision_is_written_once_and_then_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let (found, none) = (files(Some("10.0.0.5")), files(None));
+        for (files, state) in [
+            (&found, State::Written),
+            (&found, State::Unchanged),
+            (&none, State::Written),
+            (&none, State::Unchanged),
+        ] {
+            assert_eq!(put(&directory, files, Kind::Decision).unwrap(), state);
+            assert!(state.is_in_place());
+            assert_eq!(read_decision(&directory).unwrap(), files.nix_conf);
+            let address = std::fs::read_to_string(address_path(&directory, "waterbug")).ok();
+            assert_eq!(address, files.address);
+            let names = std::fs::read_dir(&directory).unwrap().count();
+            assert_eq!(names, 1 + usize::from(address.is_some()), "no lock, nothing temporary");
+        }
+        assert!(!State::NotWritten.is_in_place());
+    }
+
+    #[test]
+    fn a_fallback_takes_nobody_s_place() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let (found, none) = (files(Some("10.0.0.5")), files(None));
+        assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Written);
+        assert_eq!(put(&directory, &found, Kind::Decision).unwrap(), State::Written);
+        assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Stands);
+        assert_eq!(read_decision(&directory).unwrap(), found.nix_conf);
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_goes() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let found = files(Some("10.0.0.5"));
+        put(&directory, &found, Kind::Decision).unwrap();
+        let left = nix_conf_path(&directory) + ".new";
+        for (files, state) in [(&found, State::Unchanged), (&files(None), State::Written)] {
+            std::fs::write(&left, "half of").unwrap();
+            assert_eq!(put(&directory, files, Kind::Decision).unwrap(), state);
+            assert!(!std::path::Path::new(&left).exists());
+        }
+        // What cannot be removed stands in nobody's way.
+        std::fs::create_dir(&left).unwrap();
+        assert_eq!(put(&directory, &found, Kind::Decision).unwrap(), State::Written);
+        assert_eq!(read_decision(&directory).unwrap(), found.nix_conf);
+    }
+
+    #[test]
+    fn who_holds_the_lock_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let (found, none) = (files(Some("10.0.0.5")), files(None));
+        let (_, held) =
+            replace(&directory, "waterbug", &found, Kind::Decision, &mut |_| false).unwrap();
+        assert!(held.is_some());
+        let error = put(&directory, &none, Kind::Decision).unwrap_err();
+        assert!(error.is_locked() && error.path == directory, "{error:?}");
+        // A fallback does without the lock.
+        assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Stands);
+        // Its holder is done while we wait.
+        let mut held = held;
+        let mut wait = |_| held.take().is_some();
+        let (state, lock) =
+            replace(&directory, "waterbug", &none, Kind::Decision, &mut wait).unwrap();
+        assert!(state == State::Written && lock.is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let found = files(Some("10.0.0.5"));
+        std::fs::create_dir_all(address_path(&directory, "waterbug")).unwrap();
+        let error = put(&directory, &found, Kind::Decision).unwrap_err();
+        assert_eq!(error.path, address_path(&directory, "waterbug"));
+        assert_eq!(read_decision(&directory).unwrap(), found.nix_conf, "the other file is right");
+        std::fs::remove_dir(address_path(&directory, "waterbug")).unwrap();
+        std::fs::remove_file(nix_conf_path(&directory)).unwrap();
+        std::fs::create_dir(nix_conf_path(&directory)).unwrap();
+        assert!(read_decision(&directory).is_none());
+        for kind in [Kind::Decision, Kind::Fallback] {
+            let error = put(&directory, &found, kind).unwrap_err();
+            assert_eq!(error.path, nix_conf_path(&directory));
+        }
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below = file.join("below").to_str().unwrap().to_owned();
+        assert_eq!(put(&below, &found, Kind::Decision).unwrap_err().error, Error(libc::ENOTDIR));
+    }
+
+    #[test]
+    fn an_explanation_is_of_the_decision_or_not_there() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().to_str().unwrap();
+        let path = place.path().join("explain");
+        for is_locked in [true, false] {
+            write_explanation(directory, "why", is_locked);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "why");
+        }
+        write_explanation(directory, "because", true);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "because");
+        // Nothing temporary stays where it cannot be replaced.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        write_explanation(directory, "lost", true);
+        assert_eq!(std::fs::read_dir(directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_rendered_is_what_the_options_say() {
+        let paths = |config: &Config| Paths::new(config.path.clone());
+        let found = Found {
+            remote: "[fd00::5]:9999".parse().unwrap(),
+            path: crate::path::PathId::CONFIGURED,
+            origin: Origin::Dns,
+            by_name: false,
+        };
+        let plain = configured(&[]);
+        let files = render(&plain, Outcome::Found(found), &paths(&plain));
+        assert_eq!(files.address.unwrap(), "fd00::5\n");
+        let url = "http://[fd00::5]:9999/system?priority=30";
+        assert!(
+            files.nix_conf.contains(&format!("\nsubstituters = {url} https://cache.nixos.org\n"))
+        );
+        let none = "# Written by cache-resolver. No local cache answered.\n";
+        let files = render(&plain, Outcome::NotFound, &paths(&plain));
+        assert_eq!(files.nix_conf, format!("{none}substituters = https://cache.nixos.org\n"));
+        let additive =
+            configured(&["--additive", "--setting", "fallback=", "--setting", "cores=2"]);
+        let by_name = Found { by_name: true, ..found };
+        let files = render(&additive, Outcome::Found(by_name), &paths(&additive));
+        let url = "http://waterbug.lan:9999/system?priority=30";
+        assert!(files.nix_conf.contains(&format!("\nextra-substituters = {url}\n")));
+        assert!(!files.nix_conf.contains("fallback") && files.nix_conf.contains("\ncores = 2\n"));
+        assert_eq!(render(&additive, Outcome::NoNetwork, &paths(&additive)).nix_conf, none);
+    }
 }
