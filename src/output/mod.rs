@@ -456,6 +456,8 @@ mod tests {
         assert!(error.is_locked() && error.path == directory, "{error:?}");
         // A fallback does without the lock.
         assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Stands);
+        std::fs::remove_file(nix_conf_path(&directory)).unwrap();
+        assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Written);
         // Its holder is done while we wait.
         let mut held = held;
         let mut wait = |_| held.take().is_some();
@@ -532,5 +534,29 @@ mod tests {
         assert!(files.nix_conf.contains(&format!("\nextra-substituters = {url}\n")));
         assert!(!files.nix_conf.contains("fallback") && files.nix_conf.contains("\ncores = 2\n"));
         assert_eq!(render(&additive, Outcome::NoNetwork, &paths(&additive)).nix_conf, none);
+    }
+
+    #[test]
+    fn what_is_no_lock_of_ours_is_removed_or_done_without() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let found = files(Some("10.0.0.5"));
+        put(&directory, &found, Kind::Decision).unwrap();
+        let lock = directory.clone() + "/.lock";
+        // Everybody may open it, and so hold it.
+        std::fs::write(&lock, "").unwrap();
+        assert_eq!(put(&directory, &files(None), Kind::Decision).unwrap(), State::Written);
+        assert!(!std::path::Path::new(&lock).exists());
+        std::fs::create_dir(&lock).unwrap();
+        assert_eq!(put(&directory, &found, Kind::Decision).unwrap(), State::Written);
+        assert!(std::path::Path::new(&lock).exists());
+        std::fs::remove_dir(&lock).unwrap();
+        if sys::effective_user() == 0 {
+            // The directory's owner takes turns with root.
+            std::os::unix::fs::chown(&directory, Some(65534), None).unwrap();
+            assert_eq!(put(&directory, &files(None), Kind::Decision).unwrap(), State::Written);
+            std::os::unix::fs::chown(nix_conf_path(&directory), Some(65534), None).unwrap();
+            assert_eq!(put(&directory, &files(None), Kind::Decision).unwrap(), State::Unchanged);
+        }
     }
 }
