@@ -68,6 +68,8 @@ pub struct Driver {
     caches: Vec<(SocketAddr, String, bool)>,
     /// Candidates of those who name the cache that are not judged yet.
     named: Vec<SocketAddr>,
+    /// Those of them that are, and are none.
+    judged: Vec<SocketAddr>,
     /// What was last sent on an open channel, and when.
     sent_last: Option<(Channel, Elapsed)>,
     /// Channels that could not be opened since the last input.
@@ -107,6 +109,7 @@ impl Driver {
             last_ping: Vec::new(),
             caches: Vec::new(),
             named: Vec::new(),
+            judged: Vec::new(),
             sent_last: None,
             failed: Vec::new(),
             unreachable: 0,
@@ -330,11 +333,17 @@ impl Driver {
     fn take_note(&mut self, note: Note) {
         match note {
             Note::Added(candidate)
-                if candidate.origin.is_named() && !needs_zone(candidate.remote.ip()) =>
+                if candidate.origin.is_named()
+                    && !needs_zone(candidate.remote.ip())
+                    // Who names a candidate is told of one that is known and done with, too.
+                    && !self.judged.contains(&candidate.remote) =>
             {
                 self.named.push(candidate.remote);
             }
             Note::Judged(candidate, Verdict::NotACache(_)) => {
+                if candidate.origin.is_named() {
+                    self.judged.push(candidate.remote);
+                }
                 self.named.retain(|named| *named != candidate.remote);
             }
             Note::AskedByName(remote) if !needs_zone(remote.ip()) => self.named.push(remote),
