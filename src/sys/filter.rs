@@ -23,10 +23,12 @@ const SHIFT: u64 = 0x64;
 const KEEP: u64 = 0x07;
 /// Adds the bits of what was put aside (`BPF_ALU | BPF_OR | BPF_X`).
 const JOIN: u64 = 0x4c;
-/// Jumps where they are not the value (`BPF_JMP | BPF_JEQ | BPF_K`).
+/// Jumps where they are the value, or where they are not (`BPF_JMP | BPF_JEQ | BPF_K`).
 const EXPECT: u64 = 0x15;
-/// The distance of that jump, which passes over one instruction.
-const ONE: u64 = 1 << 24;
+/// The distance of the first of these jumps, over one instruction.
+const IF: u64 = 1 << 16;
+/// That of the second.
+const UNLESS: u64 = 1 << 24;
 /// Ends the filter (`BPF_RET | BPF_K`).
 const RETURN: u64 = 0x06;
 
@@ -136,46 +138,72 @@ const fn rule(call: c_long, places: [u8; 2], first: c_int, second: c_int) -> Rul
     Rule { call: number(call), places, values: (first as u32) << 16 | second as u32 }
 }
 
+/// Calls that have rules.
+const RULED: usize = 6;
+/// Instructions of the filter: what comes before the calls, they, their rules, seven for each call that has
+/// any, and the two at the end.
+const LENGTH: usize = 4 + CALLS.len() + RULES.len() + 7 * RULED + 2;
+
 /// The filter. What becomes of any other call is `denied`, one of `SECCOMP_RET_…`.
 ///
 /// An instruction is eight bytes, `struct sock_filter` (`linux/filter.h`): the operation, two distances to
 /// jump, a value.
 pub fn filter(denied: u32) -> Vec<u64> {
-    let mut program = Vec::new();
-    let mut add = |operation: u64, value: u32| program.push(operation | u64::from(value) << 32);
+    let mut program = Vec::with_capacity(LENGTH);
     // What depends on an argument the kernel does not try out with each of its 460 calls beforehand, for
     // a quarter of a millisecond (`seccomp_is_const_allow` in kernel/seccomp.c).
-    add(LOAD, ARGUMENTS_OFFSET);
-    add(LOAD, MACHINE_OFFSET);
-    add(EXPECT | ONE, MACHINE);
+    add(&mut program, LOAD, ARGUMENTS_OFFSET);
+    add(&mut program, LOAD, MACHINE_OFFSET);
+    add(&mut program, EXPECT | UNLESS, MACHINE);
     // On another machine that stands in the number's place, and is that of no call.
-    add(LOAD, NUMBER_OFFSET);
+    add(&mut program, LOAD, NUMBER_OFFSET);
     for call in CALLS {
-        add(EXPECT | ONE, (*call).into());
-        add(RETURN, libc::SECCOMP_RET_ALLOW);
+        allow_if(&mut program, (*call).into());
     }
     let mut last = 0;
     for Rule { call, places: [first, second], values } in RULES {
         if last != *call {
             if last != 0 {
-                add(RETURN, denied);
+                add(&mut program, RETURN, denied);
             }
             last = *call;
             let rules = RULES.iter().filter(|rule| rule.call == last).count() as u64;
-            add(EXPECT | ((6 + 2 * rules) * ONE), last.into());
+            add(&mut program, EXPECT | (6 + rules) * UNLESS, last.into());
             // Both in one: bits above the lower 16, which the first loses and the second adds to the
             // first, make no value that any of these calls knows.
-            add(LOAD, ARGUMENTS_OFFSET + 8 * u32::from(*first));
-            add(SHIFT, 16);
-            add(KEEP, 0);
-            add(LOAD, ARGUMENTS_OFFSET + 8 * u32::from(*second));
-            add(JOIN, 0);
+            add(&mut program, LOAD, ARGUMENTS_OFFSET + 8 * u32::from(*first));
+            add(&mut program, SHIFT, 16);
+            add(&mut program, KEEP, 0);
+            add(&mut program, LOAD, ARGUMENTS_OFFSET + 8 * u32::from(*second));
+            add(&mut program, JOIN, 0);
         }
-        add(EXPECT | ONE, *values);
-        add(RETURN, libc::SECCOMP_RET_ALLOW);
+        allow_if(&mut program, *values);
     }
     // For the last call with rules, and for all that have none.
-    add(RETURN, denied);
-    add(RETURN, denied);
+    add(&mut program, RETURN, denied);
+    add(&mut program, RETURN, denied);
+    add(&mut program, RETURN, libc::SECCOMP_RET_ALLOW);
     program
+}
+
+/// Adds an instruction.
+fn add(program: &mut Vec<u64>, operation: u64, value: u32) {
+    program.push(operation | u64::from(value) << 32);
+}
+
+/// Adds the jump to the last instruction of all, which allows the call, where this is the value.
+fn allow_if(program: &mut Vec<u64>, value: u32) {
+    let distance = (LENGTH - 2 - program.len()) as u64;
+    add(program, EXPECT | distance * IF, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_long_as_it_says() {
+        // Or its jumps would lead elsewhere.
+        assert_eq!(filter(libc::SECCOMP_RET_TRAP).len(), LENGTH);
+    }
 }
