@@ -55,10 +55,11 @@ fn for_each_line_of(mut source: impl Read, each: &mut dyn FnMut(&str)) -> sys::R
     }
 }
 
-/// Hands on a line that is text.
+/// Hands on a line that is text, at least as far as its comment, which may be in Latin-1.
 fn give(line: &[u8], each: &mut dyn FnMut(&str)) {
-    if let Ok(line) = str::from_utf8(line) {
-        each(line.strip_suffix('\r').unwrap_or(line));
+    let text = line.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    if text.len() == line.len() || text.contains('#') {
+        each(text.strip_suffix('\r').unwrap_or(text));
     }
 }
 
@@ -88,5 +89,13 @@ mod tests {
                 .unwrap();
             assert_eq!(lines, ["a", "", "b c", "last"], "pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn a_line_is_text_but_for_its_comment() {
+        let mut lines = Vec::new();
+        let text: &[u8] = b"a # B\xfcro\nb\xfcro # c\n\xfc\nd";
+        for_each_line_of(text, &mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(lines, ["a # B", "d"]);
     }
 }

@@ -63,7 +63,7 @@ pub fn read_resolv_conf_from(
 }
 
 impl ResolvConf {
-    /// Takes a line. Of several that name domains the last one counts.
+    /// Takes a line. Of several that name domains the last one counts, as with the C library.
     fn take_line(&mut self, line: &str, index_of: IndexOf) {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
@@ -76,10 +76,13 @@ impl ResolvConf {
                 }
             }
             Some("search" | "domain") => {
-                self.search_domains.clear();
+                let mut domains = String::new();
                 for word in words.take(DOMAINS_MAX) {
-                    self.search_domains += word;
-                    self.search_domains.push(' ');
+                    domains += word;
+                    domains.push(' ');
+                }
+                if !domains.is_empty() {
+                    self.search_domains = domains;
                 }
             }
             _ => {}
@@ -157,6 +160,7 @@ mod tests {
         for (content, expected) in [
             ("", ""),
             ("search\nnameserver 10.0.0.1", ""),
+            ("search lan\nsearch\ndomain ", "lan "),
             ("domain example.org\nsearch lan  corp.example.", "lan corp.example. "),
             ("search lan\ndomain Example.ORG\r\n", "Example.ORG "),
             ("search lan\nsearchx y\n# search z", "lan "),

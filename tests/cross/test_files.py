@@ -56,20 +56,22 @@ def lines_of(change):
     return cure
 
 
-def is_text(line):
+def text_of(line):
+    """A line of text, or as far as it is, up to a comment that it has there."""
     try:
         line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        return line
+    except UnicodeDecodeError as error:
+        text = line[:error.start]
+        return text if b"#" in text else None
 
 
 # Of both files.
 LINES = [
     Difference("a NUL byte", "is a letter like any other; for glibc it ends the line",
                lines_of(lambda line: line.replace(b"\0", b"x"))),
-    Difference("a line that is no UTF-8", "is passed over: names and addresses are text",
-               lines_of(lambda line: line if is_text(line) else None)),
+    Difference("a line that is no UTF-8", "is passed over, unless it is so only after a #: names and addresses are text",
+               lines_of(text_of)),
     Difference("a line of 4 KiB", "is passed over: memory is bounded",
                lines_of(lambda line: line if len(line) < LINE_MAX else None)),
 ]
@@ -145,17 +147,6 @@ def same_server(seen):
     return change
 
 
-def without_taken_back(content):
-    """Without the domains that a line of none takes back, and without that line."""
-    lines, kept = content.split(b"\n"), []
-    for line in lines:
-        if words_of(line) in ([b"search"], [b"domain"]):
-            kept = [it for it in kept if words_of(it)[0] not in (b"search", b"domain")]
-        else:
-            kept.append(line)
-    return b"\n".join(kept)
-
-
 def domain_of_words(line):
     rest = keyword(line, b"domain")
     return b"search " + b" ".join(rest) if rest else line
@@ -175,8 +166,6 @@ RESOLV_CONF_LINES = [
                lines_of(lambda line: re.sub(rb"^(nameserver[ \t]+)(0\.0\.0\.0|::)(?=[ \t]|$)", rb"\g<1>127.0.0.1",
                                             line))),
     Difference("the same server twice", "is asked once", lambda content: lines_of(same_server({None}))(content)),
-    Difference("`search` without a domain", "takes back those before it: the last line counts; glibc passes it over",
-               without_taken_back),
     Difference("several words after `domain`", "are domains, as after `search`", lines_of(domain_of_words)),
 ]
 # `Found` is the servers and the domains.
