@@ -57,13 +57,14 @@ def lines_of(change):
 
 
 def text_of(line):
-    """A line of text, or as far as it is, up to a comment that it has there."""
-    try:
-        line.decode()
-        return line
-    except UnicodeDecodeError as error:
-        text = line[:error.start]
-        return text if b"#" in text else None
+    """A line of text, or what stands before its comment."""
+    for text in (line, line.split(b"#")[0]):
+        try:
+            text.decode()
+            return text
+        except UnicodeDecodeError:
+            pass
+    return None
 
 
 # Of both files.
