@@ -300,6 +300,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::facts::test_networks::network;
     use crate::path::Paths;
 
     /// A host of 10.0.0.0/24.
@@ -323,6 +324,48 @@ mod tests {
         assert_eq!(frontier.next(|_, _| true), Some((candidate(Origin::Dns, 2), false)));
         assert_eq!(frontier.next(|_, _| true), None);
         assert!(frontier.is_busy());
+    }
+
+    #[test]
+    fn who_is_asked_depends_on_who_names_it() {
+        const NEW: Admission = Admission::New;
+        const NOT_NEW: Admission = Admission::NotNew;
+        const TOO_FAR: Admission = Admission::TooFar;
+        let named_by_us = [Origin::Override, Origin::Previous, Origin::Hosts, Origin::Sweep];
+        let hearsay = [Origin::Dns, Origin::Mdns];
+        let weak = [Origin::Gateway, Origin::Neighbours, Origin::Ping];
+        // Our address, another, and what becomes of it: named by us, by others, by one who announces it, by
+        // nobody.
+        for (own, other, by_us, by_others, announced, by_nobody) in [
+            ("10.0.0.5/24", "10.0.0.9", NEW, NEW, NEW, NEW),
+            ("10.0.0.5/24", "10.0.0.5", NEW, NEW, NOT_NEW, NOT_NEW),
+            ("10.0.0.5/24", "192.168.7.1", NEW, NEW, NEW, NOT_NEW),
+            ("10.0.0.5/24", "203.0.113.9", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
+            ("10.0.0.5/24", "127.0.0.1", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
+            ("10.0.0.5/24", "169.254.3.9", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
+            ("203.0.113.5/24", "203.0.113.9", NEW, NEW, NEW, NOT_NEW),
+            ("203.0.113.5/24", "203.0.113.5", NEW, NEW, NOT_NEW, NOT_NEW),
+            ("169.254.3.5/16", "169.254.3.9", NEW, NEW, NEW, NOT_NEW),
+            ("169.254.3.5/16", "169.254.3.5", NEW, NOT_NEW, NOT_NEW, NOT_NEW),
+        ] {
+            let (address, length) = own.split_once('/').unwrap();
+            let network = network(0x11043, address, length.parse().unwrap());
+            let remote = SocketAddr::new(other.parse().unwrap(), 9999);
+            let admit = |origin| {
+                let mut frontier = Frontier::default();
+                let candidate = Candidate::new(origin, remote);
+                let first = frontier.admit(candidate, &network);
+                assert_eq!(frontier.admit(candidate, &network), Admission::NotNew, "once");
+                first
+            };
+            let all = |origins: &[Origin], expected| {
+                assert!(origins.iter().all(|origin| admit(*origin) == expected), "{own} {other}");
+            };
+            all(&named_by_us, by_us);
+            all(&hearsay, by_others);
+            all(&[Origin::Announced], announced);
+            all(&weak, by_nobody);
+        }
     }
 
     #[test]

@@ -290,6 +290,7 @@ impl Interface {
     }
 }
 
+/// Networks for tests, and the tests.
 #[cfg(test)]
 pub mod tests {
     use super::*;
