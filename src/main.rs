@@ -41,7 +41,11 @@ fn decide(arguments: Vec<OsString>) -> c_int {
         user: sys::effective_user(),
     };
     let text = match cli::parse(arguments, &environment) {
-        Ok(Command::Run(config)) => return run(&config, &signals, clock),
+        Ok(Command::Run(config)) => {
+            let status = run(&config, &signals, clock);
+            // Who was to stay is started again.
+            return if config.watch && ALLOCATOR.is_spent() { status::NOT_WRITTEN } else { status };
+        }
         Ok(Command::Print(text)) => text,
         Err(message) => {
             let mut log = Log::new(Sink::of_stderr(), Verbosity::Quiet);

@@ -71,6 +71,13 @@ impl Allocator {
         };
         Self { state: UnsafeCell::new(state), reserve: UnsafeCell::new(MaybeUninit::zeroed()) }
     }
+
+    /// Whether the kernel has had no more.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        // SAFETY: one thread, and the reference does not outlive the statement.
+        unsafe { (*self.state.get()).is_spent }
+    }
 }
 
 /// The list for a layout: blocks of `16 << list` bytes.

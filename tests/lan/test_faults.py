@@ -188,7 +188,8 @@ def test_little_memory(client, cache, decisions):
 
 
 def test_memory_ends_in_the_middle(client, cache):
-    """Each time that memory is asked of the kernel, from the first to the last of a long report."""
+    """Each time that memory is asked of the kernel, from the first to the last of a long report. Who was to stay says
+    by its status that it has not."""
     trace = "strace -qq -E CACHE_RESOLVER_TRAP --seccomp-bpf -f -o $OUT.trace -e trace=mmap"
     # A network that is not there, so that all is asked and much is told.
     whole = ("$PROGRAM -v --json --output-dir $OUT --methods sweep --sweep 10.78.0.0/22 --sweep-rate 4000"
@@ -196,11 +197,12 @@ def test_memory_ends_in_the_middle(client, cache):
     [counted] = run_all(client, [{"command": f"{trace} {whole}", "then": "cat $OUT.trace >&2"}])
     calls = counted["then"]["said"].count("mmap(")
     assert calls >= 3, counted
-    results = run_all(client, ({"command": f"exec {trace} -e inject=mmap:error=ENOMEM:when={number}+ {whole}"}
-                               for number in range(1, calls + 1)), workers=calls)
-    for result in results:
-        assert result["status"] == 0 and "out of memory" in result["said"], result
-        assert_whole(result, found(cache), NOT_FOUND)
+    failing = f"exec {trace} -e inject=mmap:error=ENOMEM:when={{}}+ {whole}"
+    jobs = [{"command": failing.format(number) + option, "expected": status}
+            for option, status in (("", 0), (" --watch", 1)) for number in range(1, calls + 1)]
+    for result in run_all(client, jobs, workers=calls):
+        assert result["status"] == result["expected"] and "out of memory" in result["said"], result
+        assert_whole({**result, "status": 0}, found(cache), NOT_FOUND)
 
 
 # Enough to find a cache, whatever the way.
