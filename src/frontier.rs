@@ -499,6 +499,22 @@ mod tests {
     }
 
     #[test]
+    fn each_origin_has_room_for_so_many() {
+        for (origin, max) in
+            [(Origin::Mdns, NAMED_CANDIDATES_MAX), (Origin::Ping, WEAK_CANDIDATES_MAX)]
+        {
+            let mut frontier = Frontier::default();
+            let remotes = (0..2000_u16).map(|host| {
+                let [high, low] = host.to_be_bytes();
+                SocketAddr::from(([10, 1, high, low], 9999))
+            });
+            let added = remotes.filter(|remote| frontier.add(Candidate::new(origin, *remote)));
+            assert_eq!(added.count(), max);
+            assert!(frontier.add(candidate(Origin::Dns, 1)), "another's");
+        }
+    }
+
+    #[test]
     fn a_link_local_address_delays_nobody() {
         let mut frontier = Frontier::default();
         let ghost = Candidate::new(Origin::Dns, "[fe80::1%2]:9999".parse().unwrap());
