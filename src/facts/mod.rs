@@ -15,7 +15,7 @@ mod resolv_conf;
 pub use hosts::read_hosts;
 pub use kernel::{drain_changes, read_network, watch_network};
 #[cfg(test)]
-pub use network::tests as test_networks;
+pub(crate) use network::tests as test_networks;
 pub use network::{Interface, Neighbour, Network};
 pub use override_file::{Override, OverrideFlaw, OverrideProblem, read_override};
 pub use prefix::Prefix;

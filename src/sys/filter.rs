@@ -142,14 +142,14 @@ const fn rule(call: c_long, places: [u8; 2], first: c_int, second: c_int) -> Rul
 const RULED: usize = 6;
 /// Instructions of the filter: what comes before the calls, they, their rules, seven for each call that has
 /// any, and the two at the end.
-const LENGTH: usize = 4 + CALLS.len() + RULES.len() + 7 * RULED + 2;
+const INSTRUCTIONS: usize = 4 + CALLS.len() + RULES.len() + 7 * RULED + 2;
 
 /// The filter. What becomes of any other call is `denied`, one of `SECCOMP_RET_…`.
 ///
 /// An instruction is eight bytes, `struct sock_filter` (`linux/filter.h`): the operation, two distances to
 /// jump, a value.
 pub fn filter(denied: u32) -> Vec<u64> {
-    let mut program = Vec::with_capacity(LENGTH);
+    let mut program = Vec::with_capacity(INSTRUCTIONS);
     // What depends on an argument the kernel does not try out with each of its 460 calls beforehand, for
     // a quarter of a millisecond (`seccomp_is_const_allow` in kernel/seccomp.c).
     add(&mut program, LOAD, ARGUMENTS_OFFSET);
@@ -168,7 +168,7 @@ pub fn filter(denied: u32) -> Vec<u64> {
             }
             last = *call;
             let rules = RULES.iter().filter(|rule| rule.call == last).count() as u64;
-            add(&mut program, EXPECT | (6 + rules) * UNLESS, last.into());
+            add(&mut program, EXPECT | ((6 + rules) * UNLESS), last.into());
             // Both in one: bits above the lower 16, which the first loses and the second adds to the
             // first, make no value that any of these calls knows.
             add(&mut program, LOAD, ARGUMENTS_OFFSET + 8 * u32::from(*first));
@@ -193,8 +193,8 @@ fn add(program: &mut Vec<u64>, operation: u64, value: u32) {
 
 /// Adds the jump to the last instruction of all, which allows the call, where this is the value.
 fn allow_if(program: &mut Vec<u64>, value: u32) {
-    let distance = (LENGTH - 2 - program.len()) as u64;
-    add(program, EXPECT | distance * IF, value);
+    let distance = (INSTRUCTIONS - 2 - program.len()) as u64;
+    add(program, EXPECT | (distance * IF), value);
 }
 
 #[cfg(test)]
@@ -204,6 +204,6 @@ mod tests {
     #[test]
     fn it_is_as_long_as_it_says() {
         // Or its jumps would lead elsewhere.
-        assert_eq!(filter(libc::SECCOMP_RET_TRAP).len(), LENGTH);
+        assert_eq!(filter(libc::SECCOMP_RET_TRAP).len(), INSTRUCTIONS);
     }
 }
