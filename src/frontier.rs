@@ -483,6 +483,25 @@ mod tests {
     }
 
     #[test]
+    fn who_is_out_of_reach_is_waited_for_if_somebody_names_it() {
+        let ghost = "[fe80::1%2]:9999".parse().unwrap();
+        for (origin, remote, flaw, is_waited_for) in [
+            (Origin::Override, remote(1), Flaw::Unreachable, true),
+            (Origin::Override, remote(1), Flaw::Refused, false),
+            (Origin::Ping, remote(1), Flaw::Unreachable, false),
+            (Origin::Dns, ghost, Flaw::Unreachable, false),
+        ] {
+            let mut frontier = Frontier::default();
+            let candidate = Candidate::new(origin, remote);
+            frontier.add(candidate);
+            frontier.next(|_, _| true);
+            assert!(!frontier.has_unreachable());
+            frontier.reject(&candidate, flaw, true);
+            assert_eq!(frontier.has_unreachable(), is_waited_for, "{origin:?} {remote} {flaw:?}");
+        }
+    }
+
+    #[test]
     fn a_liar_fills_only_its_own_share() {
         let mut frontier = Frontier::default();
         let heard =

@@ -414,6 +414,27 @@ fn the_network_may_come_late_or_never() {
     }
 }
 
+/// Nothing but the ordered cache is asked, and it as soon as it can be.
+#[test]
+fn an_ordered_cache_waits_for_its_network() {
+    for (host, up_at, outcome) in
+        [(Host::Cache, 3000, "found"), (Host::Refuses, 3000, "not"), (Host::Cache, 60_000, "never")]
+    {
+        let mut world = World::new(5);
+        world.known = Known { override_: Some(Override::At(cache())), ..Known::default() };
+        world.hosts = vec![(cache(), host, millis(1))];
+        world.network_changes = vec![(millis(up_at), true)];
+        let end = run(&mut world, outcome);
+        let expected = match end.outcome {
+            Outcome::Found(_) => "found",
+            Outcome::NotFound => "not",
+            Outcome::NoNetwork | Outcome::Interrupted => "never",
+        };
+        assert_eq!(expected, outcome, "{end:?}");
+        assert!(end.at.since(millis(up_at)).as_millis() < 20, "{outcome}: {end:?}");
+    }
+}
+
 /// What another machine says of its cache's place is remembered: it may have any port and path.
 #[test]
 fn the_previous_cache_is_asked_where_it_was() {
