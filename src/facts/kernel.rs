@@ -11,6 +11,8 @@ use crate::wire::netlink::{Link, Message, Table, compose_dump, parse_messages};
 
 /// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
 const MESSAGES_MAX: usize = 8192;
+/// Datagrams with routes read: twice as many routes as entries are kept, in 20 ms.
+const ROUTE_READS_MAX: usize = 64;
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
 /// RTMGRP_IPV6_ROUTE`: the changes that we are told of.
 const NETLINK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -38,14 +40,17 @@ pub fn drain_changes(mut changes: &Socket) {
 }
 
 /// Asks the kernel for the network's state, and resolv.conf for the DNS servers. The kernel makes
-/// its answers as they are read: nothing waits. `buffer` should hold 32 KiB, a datagram of a dump.
+/// its answers as they are read: nothing waits, and what is not read costs nothing. `buffer` should hold
+/// 32 KiB, a datagram of a dump.
 ///
 /// # Errors
 /// Where the system has no route netlink for us, or refuses the table of links or of addresses.
 pub fn read_network(buffer: &mut [u8]) -> sys::Result<Network> {
     let mut socket = sys::netlink(0)?;
     let mut messages = Vec::new();
-    for table in [Table::Links, Table::Addresses, Table::Routes, Table::Neighbours] {
+    // Routes come last: anybody on the link may add them without end, by router advertisements, and a socket
+    // whose dump is not read to its end gives no other.
+    for table in [Table::Links, Table::Addresses, Table::Neighbours, Table::Routes] {
         let read = read_table(&mut socket, table, buffer, &mut messages);
         // Without the rest of the tables there is still a network to search.
         if matches!(table, Table::Links | Table::Addresses) {
@@ -61,7 +66,7 @@ pub fn read_network(buffer: &mut [u8]) -> sys::Result<Network> {
     Ok(network)
 }
 
-/// Reads one table.
+/// Reads one table; of the routes, the first.
 fn read_table(
     socket: &mut Socket,
     table: Table,
@@ -69,13 +74,15 @@ fn read_table(
     messages: &mut Vec<Message>,
 ) -> sys::Result<()> {
     socket.write_all(&compose_dump(table))?;
-    loop {
+    let max = if matches!(table, Table::Routes) { ROUTE_READS_MAX } else { usize::MAX };
+    for _ in 0..max {
         let count = socket.read(buffer)?;
         let datagram = parse_messages(buffer.get(..count).unwrap_or_default());
         if take_messages(&datagram, messages)? {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// Whether an interface is Wi-Fi: its driver's part in cfg80211 stands in sysfs then.

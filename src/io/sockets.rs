@@ -9,7 +9,7 @@ use crate::address::{Family, with_scope};
 use crate::interface::{Input, MdnsDatagram};
 use crate::sys::{self, Error};
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
-use crate::wire::ip;
+use crate::wire::ip::{self, Packet};
 
 /// Hops of a multicast DNS packet. RFC 6762 §11.
 const MDNS_HOPS: u32 = 255;
@@ -44,6 +44,8 @@ struct MdnsSocket {
     family: Family,
     /// Whether it listens to the group, or asks from an ephemeral port.
     listens: bool,
+    /// Its port.
+    port: u16,
     /// The socket.
     socket: Socket,
 }
@@ -117,7 +119,8 @@ impl Sockets {
         if !self.mdns.iter().any(is_it) {
             let open = if listens { open_mdns_listener } else { open_mdns_asker };
             let socket = open(interface, family)?;
-            self.mdns.push(MdnsSocket { interface, family, listens, socket });
+            let port = sys::port_of(&socket)?;
+            self.mdns.push(MdnsSocket { interface, family, listens, port, socket });
         }
         let mdns = self.mdns.iter().find(|mdns| is_it(mdns));
         mdns.map(|mdns| &mdns.socket).ok_or(Error(libc::ENOENT))
@@ -152,10 +155,44 @@ impl Sockets {
     /// Reads one packet into `buffer`: what the search is to know of it, or `None` if there is none.
     pub fn receive<'b>(&self, which: Which, buffer: &'b mut [u8]) -> Option<Input<'b>> {
         match which {
-            Which::Packet => receive_packet(self.packet.as_ref()?.as_ref().ok()?, buffer),
+            Which::Packet => self.receive_packet(buffer),
             Which::Mdns(index) => self.mdns.get(index)?.receive(buffer),
             Which::Ping(index) => self.ping.get(index)?.receive(buffer),
         }
+    }
+
+    /// Reads what the packet socket's filter lets through.
+    fn receive_packet<'b>(&self, buffer: &'b mut [u8]) -> Option<Input<'b>> {
+        let socket = self.packet.as_ref()?.as_ref().ok()?;
+        let (count, interface, is_arp) = sys::receive_packet(socket, buffer).ok()?;
+        let packet = buffer.get(..count)?;
+        if is_arp {
+            return Some(Input::Arp(interface, packet));
+        }
+        let heard = ip::parse(packet).ok().and_then(|packet| match packet.protocol {
+            ip::PROTOCOL_UDP => self.hear_mdns(interface, &packet).map(Input::Mdns),
+            ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => {
+                let source = with_scope(SocketAddr::new(packet.source, 0), interface);
+                Some(Input::Icmp(source, packet.payload))
+            }
+            _ => None,
+        });
+        Some(heard.unwrap_or(Input::Tick))
+    }
+
+    /// Multicast DNS in a packet that was sent to the group, or to a port that asks: who is beyond a router
+    /// and forges the address of a neighbour would have to guess that as well.
+    fn hear_mdns<'b>(&self, interface: u32, packet: &Packet<'b>) -> Option<MdnsDatagram<'b>> {
+        let datagram = ip::parse_udp(packet.payload).ok()?;
+        let port = datagram.destination_port;
+        // Routers may carry what is sent to other groups (RFC 6762 §11).
+        let multicast = packet.destination == MDNS_GROUP_V4 || packet.destination == MDNS_GROUP_V6;
+        let asks = |mdns: &MdnsSocket| !mdns.listens && mdns.port == port;
+        let is_ours = if multicast { port == MDNS_PORT } else { self.mdns.iter().any(asks) };
+        // With its scope, as the other sockets give it: it is one machine for all of them.
+        let source = with_scope(SocketAddr::new(packet.source, datagram.source_port), interface);
+        let payload = datagram.payload;
+        is_ours.then_some(MdnsDatagram { interface, source, multicast, payload })
     }
 }
 
@@ -187,35 +224,6 @@ impl PingSocket {
         }
         Some(Input::Icmp(source, message))
     }
-}
-
-/// Reads what the packet socket's filter lets through.
-fn receive_packet<'b>(socket: &Socket, buffer: &'b mut [u8]) -> Option<Input<'b>> {
-    let (count, interface, is_arp) = sys::receive_packet(socket, buffer).ok()?;
-    let packet = buffer.get(..count)?;
-    if is_arp {
-        return Some(Input::Arp(interface, packet));
-    }
-    let Ok(packet) = ip::parse(packet) else { return Some(Input::Tick) };
-    Some(match packet.protocol {
-        ip::PROTOCOL_UDP => match ip::parse_udp(packet.payload) {
-            Ok(datagram) => Input::Mdns(MdnsDatagram {
-                interface,
-                // With its scope, as the other sockets give it: it is one machine for all of them.
-                source: with_scope(SocketAddr::new(packet.source, datagram.source_port), interface),
-                // Routers may carry what is sent to other groups (RFC 6762 §11).
-                multicast: packet.destination == MDNS_GROUP_V4
-                    || packet.destination == MDNS_GROUP_V6,
-                payload: datagram.payload,
-            }),
-            Err(_) => Input::Tick,
-        },
-        ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => {
-            let source = with_scope(SocketAddr::new(packet.source, 0), interface);
-            Input::Icmp(source, packet.payload)
-        }
-        _ => Input::Tick,
-    })
 }
 
 /// A socket that asks on `interface` from an ephemeral port.

@@ -41,9 +41,9 @@ const CALLS: &[u16] = &[
     number(libc::SYS_ppoll),
     number(libc::SYS_connect),
     number(libc::SYS_bind),
+    number(libc::SYS_getsockname),
     number(libc::SYS_sendto),
     number(libc::SYS_recvfrom),
-    number(libc::SYS_openat),
     number(libc::SYS_newfstatat),
     number(libc::SYS_flock),
     number(libc::SYS_fsync),
@@ -97,6 +97,17 @@ const RULES: &[Rule] = &[
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     ),
+    // The lower half of the flags, and the mode: to read, to lock, to make a file. None that is there is
+    // emptied, and none that is made has a user of its own.
+    rule(libc::SYS_openat, [2, 3], libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0),
+    rule(
+        libc::SYS_openat,
+        [2, 3],
+        libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW,
+        0,
+    ),
+    rule(libc::SYS_openat, [2, 3], libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o644),
+    rule(libc::SYS_openat, [2, 3], libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o600),
     // The domain and the protocol of sockets.
     rule(libc::SYS_socket, [0, 2], libc::AF_INET, 0),
     rule(libc::SYS_socket, [0, 2], libc::AF_INET, libc::IPPROTO_UDP),
@@ -123,8 +134,9 @@ const RULES: &[Rule] = &[
     rule(libc::SYS_ioctl, [1, 1], libc::TIOCGWINSZ as c_int, libc::TIOCGWINSZ as c_int),
     rule(libc::SYS_ioctl, [1, 1], libc::SIOCGIFINDEX as c_int, libc::SIOCGIFINDEX as c_int),
     rule(libc::SYS_ioctl, [1, 1], libc::SIOCGIFNAME as c_int, libc::SIOCGIFNAME as c_int),
-    // The child that the packet socket is left to: `leave_behind`.
-    rule(libc::SYS_clone, [0, 1], libc::SIGCHLD, 0),
+    // The child that the packet socket is left to: `leave_behind`. In the upper half of its flags stand the
+    // namespaces that a child may get, and all capabilities with them.
+    rule(libc::SYS_clone, [0, 0], libc::SIGCHLD, libc::SIGCHLD),
     rule(libc::SYS_prctl, [0, 1], libc::PR_SET_PDEATHSIG, libc::SIGKILL),
 ];
 
@@ -139,7 +151,7 @@ const fn rule(call: c_long, places: [u8; 2], first: c_int, second: c_int) -> Rul
 }
 
 /// Calls that have rules.
-const RULED: usize = 6;
+const RULED: usize = 7;
 /// Instructions of the filter: what comes before the calls, they, their rules, seven for each call that has
 /// any, and the two at the end.
 const INSTRUCTIONS: usize = 4 + CALLS.len() + RULES.len() + 7 * RULED + 2;
@@ -154,8 +166,7 @@ pub fn filter(denied: u32) -> Vec<u64> {
     // a quarter of a millisecond (`seccomp_is_const_allow` in kernel/seccomp.c).
     add(&mut program, LOAD, ARGUMENTS_OFFSET);
     add(&mut program, LOAD, MACHINE_OFFSET);
-    add(&mut program, EXPECT | UNLESS, MACHINE);
-    // On another machine that stands in the number's place, and is that of no call.
+    add(&mut program, EXPECT | ((INSTRUCTIONS as u64 - 5) * UNLESS), MACHINE);
     add(&mut program, LOAD, NUMBER_OFFSET);
     for call in CALLS {
         allow_if(&mut program, (*call).into());
@@ -163,14 +174,12 @@ pub fn filter(denied: u32) -> Vec<u64> {
     let mut last = 0;
     for Rule { call, places: [first, second], values } in RULES {
         if last != *call {
-            if last != 0 {
-                add(&mut program, RETURN, denied);
-            }
             last = *call;
+            add(&mut program, LOAD, NUMBER_OFFSET);
             let rules = RULES.iter().filter(|rule| rule.call == last).count() as u64;
-            add(&mut program, EXPECT | ((6 + rules) * UNLESS), last.into());
-            // Both in one: bits above the lower 16, which the first loses and the second adds to the
-            // first, make no value that any of these calls knows.
+            add(&mut program, EXPECT | ((5 + rules) * UNLESS), last.into());
+            // Both in one: of the first the lower 16 bits count, and what the second has above them is
+            // added to these. Where the rest of the first could matter, it is named twice.
             add(&mut program, LOAD, ARGUMENTS_OFFSET + 8 * u32::from(*first));
             add(&mut program, SHIFT, 16);
             add(&mut program, KEEP, 0);
@@ -179,8 +188,6 @@ pub fn filter(denied: u32) -> Vec<u64> {
         }
         allow_if(&mut program, *values);
     }
-    // For the last call with rules, and for all that have none.
-    add(&mut program, RETURN, denied);
     add(&mut program, RETURN, denied);
     add(&mut program, RETURN, libc::SECCOMP_RET_ALLOW);
     program

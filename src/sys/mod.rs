@@ -18,8 +18,8 @@ pub use file::{
 };
 pub use sandbox::confine;
 pub use socket::{
-    interface_index, interface_name, netlink, open_socket, packet_socket, receive, receive_packet,
-    send_arp, set_multicast_interface_v4,
+    interface_index, interface_name, netlink, open_socket, packet_socket, port_of, receive,
+    receive_packet, send_arp, set_multicast_interface_v4,
 };
 
 use std::ffi::{CStr, OsString, c_char};

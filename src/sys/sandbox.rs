@@ -13,7 +13,9 @@ use super::{environment, file, filter};
 /// The capabilities that stay: to open the packet socket, which most searches end without, and to write
 /// to the directory of another user: `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_NET_RAW`
 /// (`linux/capability.h`).
-const CAPABILITIES: u32 = 1 << 0 | 1 << 1 | 1 << 3 | NET_RAW;
+const CAPABILITIES: u32 = CHOWN | 1 << 1 | 1 << 3 | NET_RAW;
+/// `CAP_CHOWN`.
+const CHOWN: u32 = 1 << 0;
 /// `CAP_NET_RAW`.
 const NET_RAW: u32 = 1 << 13;
 /// The version of the capabilities' layout with 64 bits (`_LINUX_CAPABILITY_VERSION_3`).
@@ -82,7 +84,9 @@ const TRAPPED: c_int = 128 + libc::SIGSYS;
 /// # Errors
 /// That of the first thing that the kernel does not do; the others are done all the same.
 pub fn confine(directory: Option<&str>) -> Result<()> {
-    let dropped = drop_capabilities();
+    // What is written to one's own directory needs no other owner.
+    let is_ours = directory.is_none_or(|path| file::owner_of(path) == Ok(super::effective_user()));
+    let dropped = drop_capabilities(CAPABILITIES & !(CHOWN * u32::from(is_ours)));
     let kept = call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0);
     dropped.and(kept.map(drop)).and(keep_writes_to(directory)).and(keep_calls())
 }
@@ -96,9 +100,9 @@ fn call(number: c_long, first: usize, second: usize, third: usize, fourth: usize
     check(result).map(|result| result as c_int)
 }
 
-/// Drops what stands not in `CAPABILITIES`, then lowers the limits: as high again as they were they are
-/// for nobody then.
-fn drop_capabilities() -> Result<()> {
+/// Drops all capabilities but these, then lowers the limits: as high again as they were they are for
+/// nobody then.
+fn drop_capabilities(capabilities: u32) -> Result<()> {
     // The version and the process, 0 for this one.
     let header = [CAPABILITY_VERSION, 0];
     // Effective, permitted, inheritable; and once more for the upper 32.
@@ -106,13 +110,13 @@ fn drop_capabilities() -> Result<()> {
     let (header, address) = (header.as_ptr() as usize, sets.as_mut_ptr() as usize);
     call(libc::SYS_capget, header, address, 0, 0)?;
     let [effective, permitted, _, _, upper, _] = sets;
-    sets = [effective & CAPABILITIES, permitted & CAPABILITIES, 0, 0, 0, 0];
+    sets = [effective & capabilities, permitted & capabilities, 0, 0, 0, 0];
     let mut dropped = Ok(0);
     // A unit that has left us no more may well forbid the call.
-    if permitted & !CAPABILITIES | upper != 0 {
+    if permitted & !capabilities | upper != 0 {
         dropped = call(libc::SYS_capset, header, sets.as_ptr() as usize, 0, 0);
     }
-    // Where a limit was lower it stays so.
+    // Where the hard limit was lower it stays so.
     limit(libc::RLIMIT_NOFILE as usize, DESCRIPTORS_MAX);
     if effective & NET_RAW == 0 {
         // No packet socket, and so no child that it is left to.
@@ -134,20 +138,21 @@ fn limit(resource: usize, max: u64) {
 
 /// Has landlock keep the writing of files to the directory.
 fn keep_writes_to(directory: Option<&str>) -> Result<()> {
-    // Where it is not there nothing will be written, and the first error is the one to tell.
-    let directory = directory.map(|path| file::open_with(path, libc::O_PATH, 0)).transpose()?;
     let kept = KEPT;
     let address = &raw const kept as usize;
     let rules = call(libc::SYS_landlock_create_ruleset, address, size_of::<u64>(), 0, 0)?;
     // SAFETY: the kernel has just given it to us.
     let _rules = unsafe { OwnedFd::from_raw_fd(rules as RawFd) };
-    if let Some(directory) = directory {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let directory = directory.map(|path| file::open_with(path, flags, 0)).transpose();
+    // Where it is not there nothing will be written.
+    if let Ok(Some(directory)) = &directory {
         let allowed = WRITE_FILE | REMOVE_FILE | MAKE_REG;
         let beneath = PathBeneath { allowed, parent: directory.as_raw_fd() };
         let address = &raw const beneath as usize;
         call(libc::SYS_landlock_add_rule, rules as usize, PATH_BENEATH as usize, address, 0)?;
     }
-    call(libc::SYS_landlock_restrict_self, rules as usize, 0, 0, 0).map(drop)
+    call(libc::SYS_landlock_restrict_self, rules as usize, 0, 0, 0).and(directory.map(drop))
 }
 
 /// Has seccomp let no other calls through than those of the filter.

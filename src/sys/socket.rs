@@ -57,6 +57,22 @@ fn bind<T>(socket: &Socket, address: &T) -> Result<()> {
     .map(drop)
 }
 
+/// The port that a socket of IPv4 or IPv6 has got from the kernel.
+///
+/// # Errors
+/// Whatever getsockname(2) gives.
+pub fn port_of(socket: &Socket) -> Result<u16> {
+    // SAFETY: all-zero is a valid sockaddr_in, which the call fills in; the port stands at the same place
+    // in the longer sockaddr_in6, of which the rest is left out.
+    unsafe {
+        let mut address: libc::sockaddr_in = std::mem::zeroed();
+        let mut length = length_of::<libc::sockaddr_in>();
+        let place = (&raw mut address).cast();
+        check(libc::getsockname(socket.as_raw_fd(), place, &raw mut length))?;
+        Ok(u16::from_be(address.sin_port))
+    }
+}
+
 /// Lets only ARP replies, ICMP echo replies and UDP from port 5353 through, unfragmented and of no VLAN but
 /// the interface's own (`linux/filter.h`). Offsets count from the network header, where a packet socket for
 /// datagrams begins.

@@ -33,6 +33,8 @@ pub struct Packet<'a> {
 pub struct UdpDatagram<'a> {
     /// The sender's port.
     pub source_port: u16,
+    /// The receiver's port.
+    pub destination_port: u16,
     /// What was sent.
     pub payload: &'a [u8],
 }
@@ -83,6 +85,7 @@ pub fn parse_udp(segment: &[u8]) -> Result<UdpDatagram<'_>, Malformed> {
     let payload = length.checked_sub(UDP_HEADER_LENGTH).ok_or(Malformed)?;
     Ok(UdpDatagram {
         source_port: be16(segment, 0)?,
+        destination_port: be16(segment, 2)?,
         payload: slice(segment, UDP_HEADER_LENGTH, payload)?,
     })
 }

@@ -15,7 +15,8 @@ from ptrace import Hijacked
 # Numbers of system calls on x86_64 (`asm/unistd_64.h`), and the arguments' constants.
 CALLS = dict(
     open=2, mmap=9, mprotect=10, ioctl=16, socket=41, setsockopt=54, clone=56, fork=57, execve=59, kill=62,
-    truncate=76, rename=82, mkdir=83, link=86, unlink=87, symlink=88, chmod=90, ptrace=101, geteuid=107, prctl=157,
+    truncate=76, rename=82, mkdir=83, link=86, unlink=87, symlink=88, chmod=90, fchown=93, ptrace=101, geteuid=107,
+    prctl=157,
     mount=165, init_module=175, openat=257, fchmodat=268, unshare=272, prlimit64=302, memfd_create=319, bpf=321,
     execveat=322, io_uring_setup=425)
 AT_FDCWD = -100
@@ -23,8 +24,13 @@ PROT_READ_WRITE, PROT_EXEC = 3, 4
 PRIVATE_ANONYMOUS = 0x22
 X32 = 0x40000000
 FORBIDDEN = (errno.EPERM, errno.EACCES)
-# The capabilities that may be left: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_NET_RAW.
-CAPABILITIES = 0x200B
+# The capabilities that are left: CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_NET_RAW; in another user's directory CAP_CHOWN, too.
+CAPABILITIES, CHOWN = 0x200A, 1
+# How files are read, and made.
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+TMPFILE = 0x410000
+NEW_USER = 0x10000000
 # The status of a program that the trap ends.
 TRAPPED = 128 + signal.SIGSYS
 
@@ -66,12 +72,19 @@ def forbidden(directory):
     """What one who has taken over a program may want, as calls."""
     elsewhere = bytes(directory / "elsewhere") + b"\0"
     made = bytes(directory / "made") + b"\0"
-    write, create = os.O_WRONLY, os.O_WRONLY | os.O_CREAT
+    beside = bytes(directory / "out/beside") + b"\0"
+    out = bytes(directory / "out") + b"\0"
+    write = os.O_WRONLY
     yield "run a program", "execve", b"/bin/true\0", 0, 0
     yield "run a program by its descriptor", "execveat", 0, b"\0", 0, 0, 0x1000
     yield "write to a file elsewhere", "openat", AT_FDCWD, elsewhere, write, 0
     yield "write to a file elsewhere by open(2)", "open", elsewhere, write, 0
-    yield "make a file elsewhere", "openat", AT_FDCWD, made, create, 0o644
+    yield "make a file elsewhere", "openat", AT_FDCWD, made, MAKE, 0o644
+    yield "empty a file elsewhere", "openat", AT_FDCWD, elsewhere, os.O_RDONLY | os.O_TRUNC, 0
+    yield "empty one as it is read", "openat", AT_FDCWD, elsewhere, READ | os.O_TRUNC, 0
+    yield "make a program of its user", "openat", AT_FDCWD, beside, MAKE, 0o4755
+    yield "make a file for all", "openat", AT_FDCWD, beside, MAKE, 0o666
+    yield "make one without a name", "openat", AT_FDCWD, out, TMPFILE | os.O_WRONLY, 0o644
     yield "cut a file", "truncate", elsewhere, 0
     yield "remove a file elsewhere", "unlink", elsewhere
     yield "move a file elsewhere", "rename", elsewhere, made
@@ -88,8 +101,9 @@ def forbidden(directory):
     yield "read another process", "ptrace", 16, 1, 0, 0
     yield "end another process", "kill", 1, 0
     yield "make a thread", "clone", 0x10F00, 0, 0, 0, 0
+    yield "make a child with all capabilities", "clone", NEW_USER | signal.SIGCHLD, 0, 0, 0, 0
     yield "make a process", "fork"
-    yield "make a namespace", "unshare", 0x10000000
+    yield "make a namespace", "unshare", NEW_USER
     yield "run what it has written", "mmap", 0, 4096, PROT_READ_WRITE | PROT_EXEC, PRIVATE_ANONYMOUS, -1, 0
     yield "run what it writes", "mprotect", 0, 4096, PROT_EXEC
     yield "make a file without a name", "memfd_create", b"x\0", 0
@@ -113,9 +127,11 @@ def test_one_who_has_taken_it_over_gains_little(alone):
         # What a search needs: so the calls really are made.
         assert hijacked.call(CALLS["geteuid"]) == os.geteuid()
         assert hijacked.call(CALLS["socket"], socket.AF_INET, socket.SOCK_DGRAM, 0) > 0
-        assert hijacked.call(CALLS["openat"], AT_FDCWD, b"/etc/hosts\0", os.O_RDONLY, 0) > 0
+        opened = hijacked.call(CALLS["openat"], AT_FDCWD, b"/etc/hosts\0", READ, 0)
+        assert opened > 0
+        assert -hijacked.call(CALLS["fchown"], opened, 1000, 1000) in FORBIDDEN, "give a file away"
         path = bytes(program.directory / "file") + b"\0"
-        assert hijacked.call(CALLS["openat"], AT_FDCWD, path, os.O_WRONLY | os.O_CREAT, 0o644) > 0
+        assert hijacked.call(CALLS["openat"], AT_FDCWD, path, MAKE, 0o644) > 0
         assert hijacked.call(CALLS["unlink"], path) == 0
     assert (alone.directory / "elsewhere").read_text() == "theirs"
     assert not (alone.directory / "made").exists()
@@ -132,6 +148,27 @@ def test_what_it_has_given_up(alone):
     assert program.limit("Max open files") == ("512", "512")
     # Its log is a file here, which may be longer.
     assert program.limit("Max file size") == ("unlimited", "unlimited")
+
+
+def test_another_users_directory_takes_one_more(alone):
+    (alone.directory / "out").mkdir()
+    os.chown(alone.directory / "out", 1000, 1000)
+    assert int(Waiting(alone).status("CapEff"), 16) == CAPABILITIES | CHOWN
+
+
+@pytest.mark.parametrize("kind", ["file", "link that leads nowhere"])
+def test_without_a_directory_it_may_write_nowhere(alone, kind):
+    """It says so, and ends with status 1."""
+    if kind == "file":
+        (alone.directory / "out").write_text("no directory")
+    else:
+        (alone.directory / "out").symlink_to("/proc/nowhere")
+    program = Waiting(alone)
+    made = bytes(alone.directory / "made") + b"\0"
+    with Hijacked(program.pid) as hijacked:
+        assert -hijacked.call(CALLS["openat"], AT_FDCWD, made, MAKE, 0o644) in FORBIDDEN
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(5) == 1
 
 
 def test_what_an_ordinary_user_has_given_up(alone):
