@@ -9,7 +9,7 @@ use crate::address::{Family, with_scope};
 use crate::interface::{Input, MdnsDatagram};
 use crate::sys::{self, Error};
 use crate::wire::dns::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
-use crate::wire::ip::{self, Packet};
+use crate::wire::ip;
 
 /// Hops of a multicast DNS packet. RFC 6762 §11.
 const MDNS_HOPS: u32 = 255;
@@ -169,30 +169,33 @@ impl Sockets {
         if is_arp {
             return Some(Input::Arp(interface, packet));
         }
-        let heard = ip::parse(packet).ok().and_then(|packet| match packet.protocol {
-            ip::PROTOCOL_UDP => self.hear_mdns(interface, &packet).map(Input::Mdns),
-            ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => {
-                let source = with_scope(SocketAddr::new(packet.source, 0), interface);
-                Some(Input::Icmp(source, packet.payload))
-            }
-            _ => None,
-        });
-        Some(heard.unwrap_or(Input::Tick))
+        let Ok(packet) = ip::parse(packet) else { return Some(Input::Tick) };
+        // With its scope, as the other sockets give it: it is one machine for all of them.
+        let source = |port| with_scope(SocketAddr::new(packet.source, port), interface);
+        Some(match packet.protocol {
+            ip::PROTOCOL_UDP => match ip::parse_udp(packet.payload) {
+                Ok(datagram) => {
+                    // Routers may carry what is sent to other groups (RFC 6762 §11).
+                    let multicast =
+                        packet.destination == MDNS_GROUP_V4 || packet.destination == MDNS_GROUP_V6;
+                    if !self.is_for_us(multicast, datagram.destination_port) {
+                        return Some(Input::Tick);
+                    }
+                    let (source, payload) = (source(datagram.source_port), datagram.payload);
+                    Input::Mdns(MdnsDatagram { interface, source, multicast, payload })
+                }
+                Err(_) => Input::Tick,
+            },
+            ip::PROTOCOL_ICMP | ip::PROTOCOL_ICMPV6 => Input::Icmp(source(0), packet.payload),
+            _ => Input::Tick,
+        })
     }
 
-    /// Multicast DNS in a packet that was sent to the group, or to a port that asks: who is beyond a router
-    /// and forges the address of a neighbour would have to guess that as well.
-    fn hear_mdns<'b>(&self, interface: u32, packet: &Packet<'b>) -> Option<MdnsDatagram<'b>> {
-        let datagram = ip::parse_udp(packet.payload).ok()?;
-        let port = datagram.destination_port;
-        // Routers may carry what is sent to other groups (RFC 6762 §11).
-        let multicast = packet.destination == MDNS_GROUP_V4 || packet.destination == MDNS_GROUP_V6;
+    /// Whether multicast DNS is sent to this port, or to one of ours that asks: who is beyond a router and
+    /// forges the address of a neighbour would have to guess that as well.
+    fn is_for_us(&self, multicast: bool, port: u16) -> bool {
         let asks = |mdns: &MdnsSocket| !mdns.listens && mdns.port == port;
-        let is_ours = if multicast { port == MDNS_PORT } else { self.mdns.iter().any(asks) };
-        // With its scope, as the other sockets give it: it is one machine for all of them.
-        let source = with_scope(SocketAddr::new(packet.source, datagram.source_port), interface);
-        let payload = datagram.payload;
-        is_ours.then_some(MdnsDatagram { interface, source, multicast, payload })
+        if multicast { port == MDNS_PORT } else { self.mdns.iter().any(asks) }
     }
 }
 

@@ -250,7 +250,8 @@ fn rank(asked: &Asked, is_portal: bool) -> Rank {
     let Some(flaw) = asked.told_flaw() else { return Rank::Dull };
     match flaw {
         _ if origin == Origin::Override => Rank::Ordered,
-        Flaw::Status(401 | 403) => Rank::Private,
+        // A gateway has pages of its own, most with a password.
+        Flaw::Status(401 | 403) if origin != Origin::Gateway => Rank::Private,
         _ if asked.is_redirect() && (is_portal || !is_said) => Rank::Redirect,
         Flaw::Refused if is_said => Rank::NamedClosed,
         _ if is_said && flaw.is_silence() => Rank::NamedSilence,
@@ -267,7 +268,9 @@ fn is_isolated(account: &Account, network: &Network) -> bool {
     let is_gateway = |asked: &Asked| {
         network.gateways.iter().any(|gateway| gateway.ip() == asked.candidate.remote.ip())
     };
-    account.sweep.is_some() && account.hosts() == 1 && account.asked.iter().any(is_gateway)
+    account.sweep.is_some_and(|sweep| sweep.sent != 0)
+        && account.hosts() == 1
+        && account.asked.iter().any(is_gateway)
 }
 
 #[cfg(test)]
@@ -425,7 +428,10 @@ mod tests {
             (&[no(Dns, 141, Refused)], "dns names 10.77.0.141; CLOSED"),
             (&[no(Hosts, 141, Refused)], "/etc/hosts names 10.77.0.141; CLOSED"),
             (&[no(Dns, 141, NoConnection)], "CACHE (named by dns) SILENT"),
-            (&[no(Mdns, 141, Unreachable)], "CACHE (named by mdns) SILENT"),
+            (
+                &[no(Mdns, 141, Unreachable)],
+                "CACHE (named by mdns) cannot be reached: is it switched on, and is there a route to it?",
+            ),
             (&[Note::Added(Candidate::new(Dns, at(141)))], "CACHE (named by dns) SILENT"),
             (
                 &[no(Dns, 141, NoAnswer)],
@@ -465,6 +471,11 @@ mod tests {
             (&[says(Gateway, 141, 401)], "CACHE (the gateway) answers HTTP 401: PUBLIC"),
             (&[says(Neighbours, 141, 401)], "CACHE (a neighbour) answers HTTP 401: PUBLIC"),
             (&[says(Previous, 141, 401)], "CACHE (chosen before) answers HTTP 401: PUBLIC"),
+            // The pages of a router.
+            (
+                &[says(Gateway, 1, 401), no(Dns, 141, NoConnection)],
+                "CACHE (named by dns) does not answer: is it switched on, and its firewall open?",
+            ),
             (&[elsewhere(401)], "CACHE (announced) answers HTTP 401: make the cache public"),
             (
                 &[says(Sweep, 141, 401), no(Dns, 5, NoConnection)],
@@ -538,6 +549,10 @@ mod tests {
                 "CACHE (found by the sweep) is not a Nix cache: check --port and --path",
             ),
             (&[no(Previous, 141, NoConnection)], "CACHE (chosen before) SILENT"),
+            (
+                &[no(Previous, 141, Flaw::Refused)],
+                "CACHE (chosen before) refuses connections: start the cache, or check --port",
+            ),
         ]);
     }
 
@@ -548,7 +563,7 @@ mod tests {
         let part = swept(300, 65533);
         let limit = swept(1022, 65533);
         let short = swept(100, 254);
-        let all = swept(254, 254);
+        let (all, nobody) = (swept(254, 254), swept(0, 0));
         let [asked, other, stranger] = [1, 2, 9].map(|host| Note::AskedServer(dns(host)));
         let denied = |denial| Note::ServerSaid(dns(1), Some(denial));
         let host = no(Sweep, 5, Refused);
@@ -586,6 +601,8 @@ mod tests {
                 &[all[0], all[1], gateway],
                 "only the gateway is visible: a guest network that keeps its clients apart?",
             ),
+            // An address with a network of its own: nobody was asked.
+            (&[nobody[0], nobody[1], gateway], "name unknown; 1 host, NONE"),
             (&[all[0], all[1], gateway, host], "name unknown; 2 hosts, NONE"),
             (&[all[0], all[1], host], "name unknown; 1 host, NONE"),
             (&[gateway], "name unknown; 1 host, NONE"),

@@ -171,9 +171,9 @@ fn describe_flaw(origin: Origin, flaw: Flaw, values: &mut Values) -> &'static st
         Flaw::Refused if is_said(origin) => {
             "; port %p is closed there\nstart the cache, or check --port"
         }
-        Flaw::Unreachable | Flaw::Refused | Flaw::NoConnection => {
-            " does not answer\nis it switched on, and its firewall open?"
-        }
+        Flaw::Refused => " refuses connections\nstart the cache, or check --port",
+        Flaw::Unreachable => " cannot be reached\nis it switched on, and is there a route to it?",
+        Flaw::NoConnection => " does not answer\nis it switched on, and its firewall open?",
     }
 }
 

@@ -111,7 +111,8 @@ mod tests {
             assert_eq!(packet.source, source.parse::<IpAddr>().unwrap());
             assert_eq!(packet.destination, destination.parse::<IpAddr>().unwrap());
             assert_eq!(packet.protocol, PROTOCOL_UDP);
-            let datagram = UdpDatagram { source_port: 5353, payload: b"hi" };
+            let datagram =
+                UdpDatagram { source_port: 5353, destination_port: 12345, payload: b"hi" };
             assert_eq!(parse_udp(packet.payload), Ok(datagram));
             for cut in 0..bytes.len() {
                 assert_eq!(parse(&bytes[..cut]), Err(Malformed), "cut at {cut}");

@@ -326,7 +326,7 @@ def serve_wire(seconds, kind, lie, truth):
 
 def forge_frames(seconds, lie, victim, hardware):
     """Answers to each question of the victim that are none: not IP, of another VLAN, to another group, in pieces;
-    and from beyond the link, to it alone, with the id of its question."""
+    and to it alone, with the id of its question, from beyond the link, or to a port that has asked nothing."""
     s, ends = packet_socket(3), time.monotonic() + float(seconds)
     group, to = GROUPS[4]
     to, hardware = hardware_of(to), hardware_of(hardware)
@@ -350,6 +350,9 @@ def forge_frames(seconds, lie, victim, hardware):
             frame(hardware, IPV4, packet("10.99.0.66", victim, UDP, alone)),
             frame(hardware, IPV4, packet("198.51.100.66", victim, UDP, alone)),
             frame(hardware, IPV4, packet("10.77.0.66", victim, UDP, udp(53, port, body))),
+            # As a router would carry it, with a neighbour's address.
+            *(frame(hardware, IPV4, packet("10.77.0.200", victim, UDP, udp(MDNS_PORT, wrong, body)))
+              for wrong in (9, MDNS_PORT)),
         ):
             s.send(each)
 

@@ -36,6 +36,8 @@ FIRST_PACKETS_MAX = 254 * (2 + 2 * 3) + 64 * 6 + 300
 # Packets off-link that DNS or multicast DNS may cause in a second, to private addresses: eight at a time, three
 # attempts each.
 OFF_LINK_MAX = 8 * 3
+# Routes of a network that somebody fills.
+ROUTES = 200_000
 # Seconds that it takes: what is named has two each, in two rounds, and before that the sweep is not believed.
 FIRST_MAX = 7
 MEGABYTE = 1 << 20
@@ -68,7 +70,7 @@ def test_what_others_stumbled_over(lan, cache, client, enemy, kind):
 
 
 def test_frames_that_are_no_answers(cache, client, enemy):
-    """Not IP, of another VLAN, to another group, in pieces, or to us alone and from beyond the link."""
+    """Not IP, of another VLAN, to another group, in pieces; to us alone and from beyond the link, or to another port."""
     client.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.eth0.rp_filter=0")
     attacker.start(enemy, "frames", ATTACK, LIE, client.address, hardware(client))
     count(client, f"ip daddr {LIE}")
@@ -156,6 +158,18 @@ def test_a_watcher_under_attack(lan, cache, router, enemy, exposed):
         assert watcher.process.wait() == 0
         assert time.monotonic() - started < STOP_MAX
     watcher.wait_for(other, 1)
+
+
+def test_two_hundred_thousand_routes(client):
+    """As many as router advertisements bring in half a minute: the kernel has no limit for them."""
+    client.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0", "net.ipv6.route.max_size=2147483647")
+    client.run("ip", "-6", "-batch", "-", input="".join(
+        f"route add fd66:{number >> 16:x}:{number & 0xffff:x}::/64 dev eth0\n" for number in range(ROUTES)))
+    # And what has them read again and again.
+    client.start("sh", "-c", "while sleep 0.02; do ip address add 10.200.0.1/24 dev eth0; ip address flush to 10.200.0.1;"
+                 " done")
+    assert best(lambda: seconds_late(client), LATE_MAX) < LATE_MAX
+    assert best(lambda: seconds_to_stop(client), STOP_MAX) < STOP_MAX
 
 
 def test_a_resolv_conf_of_a_megabyte(lan, client):

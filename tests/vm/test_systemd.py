@@ -39,6 +39,11 @@ def check_sandbox(machine):
     assert re.search(r"^CapEff:\s+0*2000$", status, re.MULTILINE), "CAP_NET_RAW alone"
     assert not re.search(r"^Uid:\s+0", status, re.MULTILINE)
     assert int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) <= 1024
+    # And what the program gives up by itself.
+    machine.run("echo OPTIONS=--verbose >/etc/default/cache-resolver; systemctl restart cache-resolver.service;"
+                " rm /etc/default/cache-resolver")
+    log = machine.journal("cache-resolver")
+    assert "dns: started" in log and "confined" not in log, log
 
 
 def test_at_boot_and_what_the_plan_verifies(home, binary_cache):
