@@ -274,6 +274,16 @@ fn how_long_nothing_takes() {
     assert_eq!((end.outcome, end.at), (Outcome::NotFound, millis(1500)), "no server at all");
 }
 
+/// A network that was there in time is no reason to try again.
+#[test]
+fn the_time_may_be_up_on_a_network() {
+    let mut world = with_server(Server::Silent);
+    world.budget = "1";
+    let end = run(&mut world, "time is up");
+    assert_eq!(end.outcome, Outcome::NotFound, "{end:?}");
+    assert!(world.notes.contains(&Note::BudgetSpent));
+}
+
 #[test]
 fn nonsense_does_not_end_the_waiting() {
     for server in [
@@ -312,6 +322,7 @@ fn a_public_answer_is_not_followed() {
     world.hosts.push(("203.0.113.5:9999".parse().unwrap(), Host::Cache, millis(1)));
     let end = run(&mut world, "public");
     assert_eq!(end.outcome, Outcome::NotFound);
+    assert!(world.notes.iter().any(|note| matches!(note, Note::NotPrivate(_))), "which is told");
     // The hosts file is the user's own word.
     world.known.hosts = vec![[203, 0, 113, 5].into()];
     let end = run(&mut world, "public by hosts file");
@@ -653,6 +664,18 @@ fn neighbours_and_pings_lead() {
         matches!(end.outcome, Outcome::Found(found) if found.origin == Origin::Neighbours),
         "{end:?}"
     );
+    // The first that has answered, of two that are as good.
+    for early in [30, 31] {
+        let (mut world, cache) = nameless("--methods neighbours,mdns", early);
+        let late = SocketAddr::from(([10, 0, 0, 61 - early], 9999));
+        world.hosts.push((late, Host::Cache, millis(60)));
+        world.neighbours = vec![late.ip(), cache.ip()];
+        let end = run(&mut world, "two neighbours");
+        assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
+        let is_told =
+            |note: &Note| matches!(note, Note::Added(candidate) if candidate.remote == cache);
+        assert!(world.notes.iter().any(is_told));
+    }
     let (mut world, cache) = nameless("--methods ping", 30);
     world.pinged = vec![[10, 0, 0, 31].into(), cache.ip()];
     let end = run(&mut world, "ping");
@@ -1104,6 +1127,80 @@ fn an_address_that_was_too_far_away_is_asked_when_it_is_near() {
     assert_eq!(feed(&mut search, 2, Input::Mdns(datagram)), 0);
     world.links.push(([203, 0, 113, 5].into(), 24, LinkKind::Hardware));
     assert_eq!(feed(&mut search, 600, Input::Network(world.network(true, Elapsed::START))), 1);
+}
+
+/// A search, driven by hand: what it wants done from one input to the next.
+fn outputs_of(search: &mut Search, at: u64, input: Input) -> Vec<Output> {
+    search.handle(millis(at), input);
+    let is_last = |output: &Output| matches!(output, Output::WaitUntil(_) | Output::Finished(_));
+    let mut outputs = vec![search.next_output()];
+    while !outputs.last().is_some_and(is_last) {
+        outputs.push(search.next_output());
+    }
+    outputs
+}
+
+/// A search with these options of a host that knows this.
+fn search(options: &str, known: &Known) -> Search {
+    let config = world::config("10", options);
+    Search::new(&config, config.methods, known, Paths::default(), 1)
+}
+
+/// DNS is asked before the network is looked at: then nobody knows yet what is far away.
+#[test]
+fn who_seems_far_away_is_reason_to_look() {
+    let server: SocketAddr = "10.0.0.1:53".parse().unwrap();
+    let known = Known { nameservers: vec![server], ..Known::default() };
+    let mut search = search("--methods dns", &known);
+    let asked =
+        outputs_of(&mut search, 0, Input::Tick).into_iter().find_map(|output| match output {
+            Output::OpenDatagram { channel, datagram, .. } => Some((channel, datagram)),
+            _ => None,
+        });
+    let (channel, question) = asked.unwrap();
+    let record = support::address(&support::name("waterbug.lan"), [203, 0, 113, 9].into());
+    let flags = 0x8180;
+    let id = u16::from_be_bytes([question[0], question[1]]);
+    let reply = support::message(id, flags, &question[12..], [&[record], &[], &[]]);
+    let outputs = outputs_of(&mut search, 1, Input::Received(channel, &reply));
+    assert!(outputs.contains(&Output::ReadNetwork), "{outputs:?}");
+    let is_refused = |output: &Output| matches!(output, Output::Note(Note::NotPrivate(_)));
+    assert!(!outputs.iter().any(is_refused), "{outputs:?}");
+    let mut world = World::new(1);
+    world.links = vec![([203, 0, 113, 5].into(), 24, LinkKind::Hardware)];
+    let outputs = outputs_of(&mut search, 2, Input::Network(world.network(true, millis(2))));
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::OpenStream { remote, .. }
+            if remote.ip() == IpAddr::from([203, 0, 113, 9]))),
+        "{outputs:?}"
+    );
+}
+
+/// An ordered cache at home needs no network.
+#[test]
+fn what_needs_no_network_does_not_wait_for_one() {
+    let at_home = "127.0.0.1:9999".parse().unwrap();
+    let known = Known { override_: Some(Override::At(at_home)), ..Known::default() };
+    let mut search = search("", &known);
+    let outputs = outputs_of(&mut search, 0, Input::Tick);
+    let channel = outputs.into_iter().find_map(|output| match output {
+        Output::OpenStream { channel, .. } => Some(channel),
+        _ => None,
+    });
+    let outputs = outputs_of(&mut search, 1, Input::Failed(channel.unwrap(), Failure::Refused));
+    assert_eq!(outputs.last(), Some(&Output::Finished(Outcome::NotFound)), "{outputs:?}");
+}
+
+#[test]
+fn it_is_told_how_far_the_sweep_is() {
+    let mut search = search("--methods sweep", &Known::default());
+    let network = World::new(1).network(true, Elapsed::START);
+    outputs_of(&mut search, 0, Input::Network(network));
+    assert_eq!(search.swept(), None);
+    outputs_of(&mut search, 1, Input::PacketSocket(true));
+    outputs_of(&mut search, 51, Input::Tick);
+    let (sent, addresses) = search.swept().unwrap();
+    assert!((10..40).contains(&sent) && addresses == 253, "{sent} of {addresses}");
 }
 
 /// What the outputs are, if they matter, after a multicast answer that came in on this interface.
