@@ -413,6 +413,13 @@ mod tests {
             assert_eq!(names, 1 + usize::from(address.is_some()), "no lock, nothing temporary");
         }
         assert!(!State::NotWritten.is_in_place());
+        // With as many settings as there may be.
+        let long = Files { nix_conf: "x".repeat(DECISION_MAX), address: None };
+        assert_eq!(DECISION_MAX, 1 << 16);
+        for state in [State::Written, State::Unchanged] {
+            assert_eq!(put(&directory, &long, Kind::Decision).unwrap(), state);
+            assert_eq!(read_decision(&directory).unwrap(), long.nix_conf);
+        }
     }
 
     #[test]
@@ -458,6 +465,12 @@ mod tests {
         assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Stands);
         std::fs::remove_file(nix_conf_path(&directory)).unwrap();
         assert_eq!(put(&directory, &none, Kind::Fallback).unwrap(), State::Written);
+        // What is no decision is not taken for one.
+        std::fs::remove_file(nix_conf_path(&directory)).unwrap();
+        std::fs::create_dir(nix_conf_path(&directory)).unwrap();
+        let error = put(&directory, &none, Kind::Fallback).unwrap_err();
+        assert_eq!((error.path, error.error), (nix_conf_path(&directory), Error(libc::EEXIST)));
+        std::fs::remove_dir(nix_conf_path(&directory)).unwrap();
         // Its holder is done while we wait.
         let mut held = held;
         let mut wait = |_| held.take().is_some();
