@@ -423,6 +423,24 @@ mod tests {
     }
 
     #[test]
+    fn what_another_may_change_is_written_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = directory(&place);
+        let found = files(Some("10.0.0.5"));
+        put(&directory, &found, Kind::Decision).unwrap();
+        let path = nix_conf_path(&directory);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&path, mode).unwrap();
+        assert_eq!(put(&directory, &found, Kind::Decision).unwrap(), State::Written);
+        assert_eq!(sys::status(&path).unwrap().mode, FILE_MODE);
+        if sys::effective_user() == 0 {
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert_eq!(put(&directory, &found, Kind::Decision).unwrap(), State::Written);
+            assert_eq!(sys::owner_of(&path), Ok(0));
+        }
+    }
+
+    #[test]
     fn a_fallback_takes_nobody_s_place() {
         let place = tempfile::tempdir().unwrap();
         let directory = directory(&place);
