@@ -101,3 +101,73 @@ pub(super) fn is_trusted(status: &Status, directory: &str) -> bool {
     [ROOT, sys::effective_user()].contains(&status.owner)
         || sys::owner_of(directory).is_ok_and(|owner| owner == status.owner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, chown};
+
+    use super::*;
+
+    /// Somebody who is neither root nor we.
+    const STRANGER: u32 = 65534;
+
+    /// The lock of a directory, if nobody has to be waited for.
+    fn lock_now(directory: &str) -> sys::Result<Option<Lock>> {
+        lock(directory, &mut |_| false)
+    }
+
+    /// A lock as we make it, which another run holds.
+    fn held(path: &str) -> File {
+        let _ = std::fs::remove_file(path);
+        let mut options = std::fs::OpenOptions::new();
+        let file =
+            options.create_new(true).read(true).write(true).mode(LOCK_MODE).open(path).unwrap();
+        sys::try_lock(&file).unwrap();
+        file
+    }
+
+    #[test]
+    fn only_what_nobody_else_may_hold_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().to_str().unwrap();
+        let path = [directory, "/.lock"].concat();
+        let is_free = || lock_now(directory).unwrap().is_some();
+        let _other = held(&path);
+        assert_eq!(lock_now(directory).unwrap_err(), Error(libc::EAGAIN), "a run holds it");
+        let _other = held(&path);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(is_free(), "all may open it");
+        let _other = held(&path);
+        let second = [directory, "/second"].concat();
+        std::fs::hard_link(&path, &second).unwrap();
+        assert!(is_free(), "its other name may be anywhere");
+        std::fs::remove_file(second).unwrap();
+        if sys::effective_user() == ROOT {
+            let _other = held(&path);
+            chown(&path, Some(STRANGER), None).unwrap();
+            assert!(is_free(), "it is another's");
+        }
+        std::process::Command::new("mkfifo").args(["-m", "600", &path]).status().unwrap();
+        let fifo = sys::open_to_lock(&path).unwrap();
+        sys::try_lock(&fifo).unwrap();
+        assert!(is_free(), "it is no file");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(is_free(), "it is a link");
+        assert!(std::fs::read_dir(directory).unwrap().next().is_none(), "all is gone");
+    }
+
+    #[test]
+    fn root_takes_turns_with_the_owner_of_the_directory() {
+        if sys::effective_user() != ROOT {
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().to_str().unwrap();
+        for owner in [STRANGER, ROOT] {
+            chown(directory, Some(owner), None).unwrap();
+            let lock = lock_now(directory).unwrap().unwrap();
+            assert_eq!(sys::owner_of(&lock.path), Ok(owner));
+            assert_eq!(lock_now(directory).unwrap_err(), Error(libc::EAGAIN), "it is locked");
+        }
+    }
+}

@@ -505,6 +505,7 @@ mod tests {
         std::fs::create_dir_all(address_path(&directory, "waterbug")).unwrap();
         let error = put(&directory, &found, Kind::Decision).unwrap_err();
         assert_eq!(error.path, address_path(&directory, "waterbug"));
+        assert!(!error.is_locked());
         assert_eq!(read_decision(&directory).unwrap(), found.nix_conf, "the other file is right");
         std::fs::remove_dir(address_path(&directory, "waterbug")).unwrap();
         std::fs::remove_file(nix_conf_path(&directory)).unwrap();
