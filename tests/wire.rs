@@ -62,6 +62,7 @@ fn answers_are_understood() {
         ),
         (ANSWER, vec![alias(&host, &target), hive()], addresses(&["10.0.8.142"])),
         (ANSWER, vec![hive(), alias(&host, &target)], addresses(&["10.0.8.142"])),
+        (ANSWER, vec![alias(&host, &target), cache()], addresses(&["10.0.8.141"])),
         (
             ANSWER,
             vec![Record { owner: name("WATERBUG.lan"), ..cache() }],
@@ -97,6 +98,13 @@ fn answers_are_understood() {
         let packet = reply(&query(), flags, &records);
         assert_eq!(parse(&packet), expected, "{flags:#x} {packet:x?}");
     }
+    // What others read is handed on whole.
+    let query = compose_question(0x1234, true, &self::host(), &[RecordType::Txt]);
+    let parse = |packet: &[u8]| parse_reply(packet, 0x1234, &self::host(), RecordType::Txt);
+    let packet = reply(&query, ANSWER, &[cache()]);
+    assert_eq!(parse(&packet), Ok(Reply::Records(packet.clone())));
+    let nothing = Reply::Denied(Denial::NoRecord(RecordType::Txt));
+    assert_eq!(parse(&reply(&query, ANSWER, &[])), Ok(nothing));
 }
 
 #[test]

@@ -216,6 +216,7 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1;x=y\r\nh\r\n1\r\ni\r\n0\r\n",
                 false,
             ),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhi", true),
             ("HTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhi", true),
         ] {
             assert_eq!(body(received, closed), Ok(Some("hi".into())), "{received}");
@@ -224,6 +225,32 @@ mod tests {
                 assert!(matches!(early, Ok(None | Some(Response { status: 200, .. }))), "{cut}");
             }
         }
+    }
+
+    #[test]
+    fn bounds_are_kept_to_the_byte() {
+        for (head_length, body_length, is_good) in [
+            (10_000, 10_000, true),
+            (HEAD_MAX, BODY_MAX, true),
+            (HEAD_MAX + 1, 2, false),
+            (HEAD_MAX, BODY_MAX + 1, false),
+        ] {
+            let content = "b".repeat(body_length);
+            let chunks = format!("1\r\nb\r\n{:x}\r\n{}\r\n0\r\n", body_length - 1, &content[1..]);
+            for (field, framed) in [
+                (String::new(), &content),
+                (format!("Content-Length: {body_length}\r\n"), &content),
+                ("Transfer-Encoding: chunked\r\n".to_owned(), &chunks),
+            ] {
+                let start = format!("HTTP/1.1 200 OK\r\n{field}X: ");
+                let rest = "x".repeat(head_length - start.len() - 4);
+                let received = format!("{start}{rest}\r\n\r\n{framed}");
+                let expected = if is_good { Ok(Some(content.clone())) } else { Err(Malformed) };
+                assert!(received.len() <= RESPONSE_MAX);
+                assert_eq!(body(&received, true), expected, "{head_length} {body_length} {field}");
+            }
+        }
+        assert_eq!(RESPONSE_MAX, 48 << 10);
     }
 
     #[test]
