@@ -407,6 +407,39 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbour_counts_once_it_has_an_ethernet_address() {
+        // NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED, NUD_NOARP,
+        // NUD_PERMANENT.
+        let count = |state: u16| {
+            let [low, high] = state.to_ne_bytes();
+            let fixed = [2, 0, 0, 0, 2, 0, 0, 0, low, high, 0, 1];
+            parse_messages(&message(28, &fixed, &[(1, &[10, 0, 0, 7])])).len()
+        };
+        assert_eq!([1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80].map(count), [0, 1, 1, 1, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_longer_flags_of_an_address_count() {
+        // IFA_F_TENTATIVE, IFA_F_DADFAILED, IFA_F_PERMANENT, IFA_F_MANAGETEMPADDR.
+        for (short, long, is_good) in [
+            (0, None, true),
+            (0x40, None, false),
+            (8, None, false),
+            (0x80, None, true),
+            (0, Some(0x40_u32), false),
+            (0, Some(8), false),
+            (0x48, Some(0x180), true),
+        ] {
+            let fixed = [10, 64, short, 0, 2, 0, 0, 0];
+            let flags = long.map_or([0; 4], u32::to_ne_bytes);
+            let attributes: [(u16, &[u8]); 2] = [(1, &[0xfd; 16]), (8, &flags)];
+            let given = if long.is_some() { &attributes[..] } else { &attributes[..1] };
+            let count = parse_messages(&message(20, &fixed, given)).len();
+            assert_eq!(count, usize::from(is_good), "{short:#x} {long:?}");
+        }
+    }
+
+    #[test]
     fn lengths_that_lie_end_the_reading() {
         assert_eq!(parse_messages(&[0; 64]), []);
         let mut link = message(20, &[2, 24, 0, 0, 2, 0, 0, 0], &[(2, &[10, 0, 0, 5])]);
