@@ -342,6 +342,7 @@ mod tests {
             ("10.0.0.5/24", "192.168.7.1", NEW, NEW, NEW, NOT_NEW),
             ("10.0.0.5/24", "203.0.113.9", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
             ("10.0.0.5/24", "127.0.0.1", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
+            ("127.0.0.1/8", "127.0.0.2", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
             ("10.0.0.5/24", "169.254.3.9", NEW, TOO_FAR, TOO_FAR, NOT_NEW),
             ("203.0.113.5/24", "203.0.113.9", NEW, NEW, NEW, NOT_NEW),
             ("203.0.113.5/24", "203.0.113.5", NEW, NEW, NOT_NEW, NOT_NEW),
