@@ -668,7 +668,7 @@ fn neighbours_and_pings_lead() {
     for early in [30, 31] {
         let (mut world, cache) = nameless("--methods neighbours,mdns", early);
         let late = SocketAddr::from(([10, 0, 0, 61 - early], 9999));
-        world.hosts.push((late, Host::Cache, millis(60)));
+        world.hosts.push((late, Host::Cache, millis(5)));
         world.neighbours = vec![late.ip(), cache.ip()];
         let end = run(&mut world, "two neighbours");
         assert!(matches!(end.outcome, Outcome::Found(found) if found.remote == cache), "{end:?}");
