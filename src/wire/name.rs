@@ -104,6 +104,8 @@ mod tests {
         for bad in ["", ".", "a..b", &"x".repeat(64), &vec!["x".repeat(63); 4].join(".")] {
             assert_eq!(Name::from_text(bad), Err(Malformed), "{bad}");
         }
+        assert!(read_name(&[0; HEADER_LENGTH], 5).unwrap().0.is_root());
+        assert!(!Name::from_text("lan").unwrap().is_root());
         for (last, is_good) in [(61, true), (62, false)] {
             let text = [63, 63, 63, last].map(|length| "x".repeat(length)).join(".");
             assert_eq!(Name::from_text(&text).is_ok(), is_good, "a last label of {last}");
