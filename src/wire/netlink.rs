@@ -493,6 +493,12 @@ mod tests {
             assert!(ways.starts_with(&parse_messages(&ended)), "cut at {cut}");
         }
         assert_eq!(parse_messages(&message(24, &fixed, &[(9, &[0; 64])])), []);
+        // To a network of its own, of another table, and one that leads nowhere.
+        for (place, number) in [(1, 24), (4, 255), (7, 7)] {
+            let mut fixed = fixed;
+            fixed[place] = number;
+            assert_eq!(parse_messages(&message(24, &fixed, &[(4, &[7, 0, 0, 0])])), []);
+        }
     }
 
     #[test]
