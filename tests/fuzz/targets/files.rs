@@ -73,18 +73,15 @@ pub fn hosts(data: &[u8]) {
     }
     let mut expected: Vec<IpAddr> = Vec::new();
     for line in data.split(|byte| *byte == b'\n') {
-        // What is longer, or no text, is passed over.
-        let Ok(line) = str::from_utf8(line) else { continue };
+        // What is longer, or no text before a comment, is passed over.
+        let Ok(text) = str::from_utf8(line.split(|byte| *byte == b'#').next().unwrap()) else {
+            continue;
+        };
         if line.len() >= 4096 {
             continue;
         }
-        let words: Vec<_> = line
-            .split('#')
-            .next()
-            .unwrap()
-            .split([' ', '\t', '\r', '\x0c'])
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words: Vec<_> =
+            text.split([' ', '\t', '\r', '\x0c']).filter(|word| !word.is_empty()).collect();
         let is_it = |word: &&str| {
             word.to_ascii_lowercase().trim_end_matches('.') == NAME && !word.ends_with("..")
         };
