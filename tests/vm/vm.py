@@ -15,6 +15,8 @@ from lan import REPOSITORY, sh, wait_until
 
 # Emulated: a boot takes half a minute here, and on a busy machine ten times that.
 BOOT_SECONDS = 480
+# How often the journal is read again, a second apart, while it moves.
+JOURNAL_TRIES = 30
 # What is done in a few seconds there, where nobody else wants the computer.
 COMMAND_SECONDS = 180
 IMAGES = pathlib.Path(os.environ.get("VM_IMAGES") or REPOSITORY / "target/vm")
@@ -226,8 +228,14 @@ class Machine:
 
         While the journal moves from /run to /var, right after boot, it reads as truncated and empty.
         """
-        self.run("journalctl --flush && journalctl --sync")
-        return self.run("journalctl -b -o short-monotonic " + " ".join(f"-u {u}" for u in units))
+        words = "journalctl -b -o short-monotonic " + " ".join(f"-u {u}" for u in units)
+        for _ in range(JOURNAL_TRIES):
+            self.run("journalctl --flush && journalctl --sync")
+            said = self.run(words)
+            if "is truncated" not in said:
+                break
+            time.sleep(1)  # it is being moved to the disk
+        return said
 
     def close(self):
         """Switches it off."""
