@@ -200,7 +200,7 @@ def test_killed_at_its_timeout_it_leaves_the_fallback(home):
     machine.run("systemctl restart cache-resolver.service", check=False)
     # The log, for a restarted daemon may have started it again.
     log = machine.journal("cache-resolver")
-    assert "Failed with result 'timeout'" in log and "stopped after" in log
+    assert "Failed with result 'timeout'" in log and "stopped after" in log, log
     assert "substituters = https://cache.nixos.org" in machine.run("cat /run/cache-resolver/nix.conf")
 
 
