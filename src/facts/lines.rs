@@ -57,8 +57,10 @@ fn for_each_line_of(mut source: impl Read, each: &mut dyn FnMut(&str)) -> sys::R
 
 /// Hands on a line that is text, or what stands before a comment in Latin-1.
 fn give(line: &[u8], each: &mut dyn FnMut(&str)) {
-    let end = line.iter().position(|byte| *byte == b'#');
-    let before = || str::from_utf8(line.get(..end?).unwrap_or_default()).ok();
+    let before = || {
+        let end = line.iter().position(|byte| *byte == b'#')?;
+        str::from_utf8(line.get(..end)?).ok()
+    };
     if let Some(text) = str::from_utf8(line).ok().or_else(before) {
         each(text.strip_suffix('\r').unwrap_or(text));
     }
