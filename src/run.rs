@@ -128,8 +128,8 @@ impl Run<'_> {
             // What keeps us from it is told when there is something to write.
             let _ = output::create_directory(directory);
         }
-        if let Err(error) = sys::confine(directory) {
-            self.log.problem(&Problem::NotConfined(error));
+        if let Err(call) = sys::confine(directory) {
+            self.log.problem(&Problem::NotConfined(call));
         }
     }
 

@@ -96,13 +96,18 @@ pub fn owner_of(path: &str) -> Result<u32> {
 /// # Errors
 /// Whatever fstatat(2) gives.
 pub fn status_of(file: &File) -> Result<Status> {
-    status_at(file.as_raw_fd(), "", libc::AT_EMPTY_PATH).map(Status::from)
+    status_of_descriptor(file.as_raw_fd())
+}
+
+/// The same of a descriptor.
+#[inline(never)]
+fn status_of_descriptor(descriptor: RawFd) -> Result<Status> {
+    status_at(descriptor, "", libc::AT_EMPTY_PATH).map(Status::from)
 }
 
 /// Whether an open descriptor is a regular file.
 pub(super) fn is_regular(descriptor: RawFd) -> bool {
-    status_at(descriptor, "", libc::AT_EMPTY_PATH)
-        .is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG)
+    status_of_descriptor(descriptor).is_ok_and(|status| status.is_file)
 }
 
 /// When a file, its mode or its place was last changed, in nanoseconds since 1970; 0 where there is none.
@@ -228,7 +233,7 @@ impl From<libc::stat> for Status {
 }
 
 /// The path as system calls want it: it ends with a zero byte.
-fn terminated(path: &str) -> String {
+pub(super) fn terminated(path: &str) -> String {
     [path, "\0"].concat()
 }
 

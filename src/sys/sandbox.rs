@@ -3,11 +3,9 @@
 #![allow(clippy::cast_sign_loss, reason = "no descriptor or number of a resource is negative")]
 
 use std::mem::size_of;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 use libc::{c_int, c_long};
 
-use super::error::{Result, check};
 use super::{environment, file, filter};
 
 /// The capabilities that stay: to open the packet socket, which most searches end without, and to write
@@ -82,104 +80,131 @@ const TRAPPED: c_int = 128 + libc::SIGSYS;
 /// with `EPERM`.
 ///
 /// # Errors
-/// That of the first thing that the kernel does not do; the others are done all the same.
-pub fn confine(directory: Option<&str>) -> Result<()> {
+/// The number of the first system call that the kernel refuses; the others are made all the same.
+pub fn confine(directory: Option<&str>) -> std::result::Result<(), u32> {
+    let mut kernel = Kernel { refused: 0 };
     // What is written to one's own directory needs no other owner.
     let is_ours = directory.is_none_or(|path| file::owner_of(path) == Ok(super::effective_user()));
-    let dropped = drop_capabilities(CAPABILITIES & !(CHOWN * u32::from(is_ours)));
-    let kept = call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0);
-    dropped.and(kept.map(drop)).and(keep_writes_to(directory)).and(keep_calls())
+    kernel.drop_capabilities(CAPABILITIES & !(CHOWN * u32::from(is_ours)));
+    kernel.call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0);
+    kernel.keep_writes_to(directory);
+    kernel.keep_calls();
+    if kernel.refused == 0 { Ok(()) } else { Err(kernel.refused) }
 }
 
-/// A system call with four arguments, and a fifth that is 0, as prctl(2) wants it.
-#[inline(never)]
-fn call(number: c_long, first: usize, second: usize, third: usize, fourth: usize) -> Result<c_int> {
-    // SAFETY: in this file, each argument that is an address is that of a value of the kernel's layout,
-    // which outlives the call.
-    let result = unsafe { libc::syscall(number, first, second, third, fourth, 0_usize) };
-    check(result).map(|result| result as c_int)
+/// Whom all this is asked for.
+struct Kernel {
+    /// The number of the first call that failed, or 0.
+    refused: u32,
 }
 
-/// Drops all capabilities but these, then lowers the limits: as high again as they were they are for
-/// nobody then.
-fn drop_capabilities(capabilities: u32) -> Result<()> {
-    // The version and the process, 0 for this one.
-    let header = [CAPABILITY_VERSION, 0];
-    // Effective, permitted, inheritable; and once more for the upper 32.
-    let mut sets = [0_u32; 6];
-    let (header, address) = (header.as_ptr() as usize, sets.as_mut_ptr() as usize);
-    call(libc::SYS_capget, header, address, 0, 0)?;
-    let [effective, permitted, _, _, upper, _] = sets;
-    sets = [effective & capabilities, permitted & capabilities, 0, 0, 0, 0];
-    let mut dropped = Ok(0);
-    // A unit that has left us no more may well forbid the call.
-    if permitted & !capabilities | upper != 0 {
-        dropped = call(libc::SYS_capset, header, sets.as_ptr() as usize, 0, 0);
+impl Kernel {
+    /// A system call with three arguments, and two more that are 0, as prctl(2) wants them: what it gives, or
+    /// -1 if it fails.
+    #[inline(never)]
+    fn call(&mut self, number: c_long, first: usize, second: usize, third: usize) -> c_int {
+        // SAFETY: in this file, each argument that is an address is that of a value of the kernel's layout,
+        // which outlives the call.
+        let result = unsafe { libc::syscall(number, first, second, third, 0_usize, 0_usize) };
+        if result < 0 && self.refused == 0 {
+            self.refused = number as u32;
+        }
+        result as c_int
     }
-    // Where the hard limit was lower it stays so.
-    limit(libc::RLIMIT_NOFILE as usize, DESCRIPTORS_MAX);
-    if effective & NET_RAW == 0 {
-        // No packet socket, and so no child that it is left to.
-        limit(libc::RLIMIT_NPROC as usize, 0);
+
+    /// Drops all capabilities but these, then lowers the limits: as high again as they were they are for
+    /// nobody then.
+    fn drop_capabilities(&mut self, capabilities: u32) {
+        // The version and the process, 0 for this one.
+        let header = [CAPABILITY_VERSION, 0];
+        // Effective, permitted, inheritable; and once more for the upper 32.
+        let mut sets = [0_u32; 6];
+        let (header, address) = (header.as_ptr() as usize, sets.as_mut_ptr() as usize);
+        self.call(libc::SYS_capget, header, address, 0);
+        let [_, permitted, _, _, upper, _] = sets;
+        let kept = permitted & capabilities;
+        sets = [kept, kept, 0, 0, 0, 0];
+        // A unit that has left us no more may well forbid the call.
+        if permitted != kept || upper != 0 {
+            self.call(libc::SYS_capset, header, sets.as_ptr() as usize, 0);
+        }
+        // Where the hard limit was lower it stays so.
+        limit(libc::RLIMIT_NOFILE as usize, DESCRIPTORS_MAX);
+        if kept & NET_RAW == 0 {
+            // No packet socket, and so no child that it is left to.
+            limit(libc::RLIMIT_NPROC as usize, 0);
+        }
+        // What standard output and standard error are appended to may be longer.
+        if !file::is_regular(libc::STDOUT_FILENO) && !file::is_regular(libc::STDERR_FILENO) {
+            limit(libc::RLIMIT_FSIZE as usize, WRITTEN_MAX);
+        }
     }
-    // What standard output and standard error are appended to may be longer.
-    if ![libc::STDOUT_FILENO, libc::STDERR_FILENO].into_iter().any(file::is_regular) {
-        limit(libc::RLIMIT_FSIZE as usize, WRITTEN_MAX);
+
+    /// Has landlock keep the writing of files to the directory. Where it is not there nothing will be
+    /// written.
+    fn keep_writes_to(&mut self, directory: Option<&str>) {
+        let kept = KEPT;
+        let address = &raw const kept as usize;
+        let rules = self.call(libc::SYS_landlock_create_ruleset, address, size_of::<u64>(), 0);
+        if let Some(path) = directory {
+            let (path, flags) = (file::terminated(path), libc::O_PATH | libc::O_DIRECTORY);
+            let (here, address) = (libc::AT_FDCWD as usize, path.as_ptr() as usize);
+            let parent = self.call(libc::SYS_openat, here, address, flags as usize);
+            let beneath = PathBeneath { allowed: WRITE_FILE | REMOVE_FILE | MAKE_REG, parent };
+            let (kind, address) = (PATH_BENEATH as usize, &raw const beneath as usize);
+            self.call(libc::SYS_landlock_add_rule, rules as usize, kind, address);
+            close(parent);
+        }
+        // Where the directory is there and the kernel does not take it, nothing could be written.
+        if self.refused != libc::SYS_landlock_add_rule as u32 {
+            self.call(libc::SYS_landlock_restrict_self, rules as usize, 0, 0);
+        }
+        close(rules);
     }
-    dropped.map(drop)
+
+    /// Has seccomp let no other calls through than those of the filter.
+    fn keep_calls(&mut self) {
+        let mut denied = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        // To find what the filter lacks: a forbidden call ends the program, which names it.
+        if environment("CACHE_RESOLVER_TRAP").is_some() {
+            denied = libc::SECCOMP_RET_TRAP;
+            let flags = libc::SA_SIGINFO as u64 | SA_RESTORER;
+            let action = SignalAction { handler: name_the_call, flags, restorer: 0, mask: 0 };
+            let (call, no_action) = (libc::SYS_rt_sigaction, std::ptr::null::<u64>());
+            // SAFETY: the pointers are valid or null, and the handler does not return.
+            unsafe {
+                libc::syscall(call, libc::SIGSYS, &raw const action, no_action, size_of::<u64>())
+            };
+        }
+        let mut instructions = [0; filter::LENGTH];
+        filter::write(&mut instructions, denied);
+        let program =
+            Program { length: instructions.len() as u16, instructions: instructions.as_ptr() };
+        let address = &raw const program as usize;
+        self.call(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER as usize, 0, address);
+    }
+}
+
+/// Closes a descriptor; -1 is none.
+fn close(descriptor: c_int) {
+    // SAFETY: in this file, the kernel has given it to us, and nobody else has it.
+    unsafe { libc::close(descriptor) };
 }
 
 /// Lowers a limit (getrlimit(2)).
 #[inline(never)]
 fn limit(resource: usize, max: u64) {
-    let limit = [max, max];
-    let _ = call(libc::SYS_prlimit64, 0, resource, limit.as_ptr() as usize, 0);
-}
-
-/// Has landlock keep the writing of files to the directory.
-fn keep_writes_to(directory: Option<&str>) -> Result<()> {
-    let kept = KEPT;
-    let address = &raw const kept as usize;
-    let rules = call(libc::SYS_landlock_create_ruleset, address, size_of::<u64>(), 0, 0)?;
-    // SAFETY: the kernel has just given it to us.
-    let _rules = unsafe { OwnedFd::from_raw_fd(rules as RawFd) };
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let directory = directory.map(|path| file::open_with(path, flags, 0)).transpose();
-    // Where it is not there nothing will be written.
-    if let Ok(Some(directory)) = &directory {
-        let allowed = WRITE_FILE | REMOVE_FILE | MAKE_REG;
-        let beneath = PathBeneath { allowed, parent: directory.as_raw_fd() };
-        let address = &raw const beneath as usize;
-        call(libc::SYS_landlock_add_rule, rules as usize, PATH_BENEATH as usize, address, 0)?;
-    }
-    call(libc::SYS_landlock_restrict_self, rules as usize, 0, 0, 0).and(directory.map(drop))
-}
-
-/// Has seccomp let no other calls through than those of the filter.
-fn keep_calls() -> Result<()> {
-    let mut denied = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    // To find what the filter lacks: a forbidden call ends the program, which names it.
-    if environment("CACHE_RESOLVER_TRAP").is_some() {
-        denied = libc::SECCOMP_RET_TRAP;
-        let flags = libc::SA_SIGINFO as u64 | SA_RESTORER;
-        let action = SignalAction { handler: name_the_call, flags, restorer: 0, mask: 0 };
-        let address = &raw const action as usize;
-        call(libc::SYS_rt_sigaction, libc::SIGSYS as usize, address, 0, size_of::<u64>())?;
-    }
-    let instructions = filter::filter(denied);
-    let program =
-        Program { length: instructions.len() as u16, instructions: instructions.as_ptr() };
-    let address = &raw const program as usize;
-    call(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER as usize, 0, address, 0).map(drop)
+    let (limit, no_limit) = ([max, max], std::ptr::null::<u64>());
+    // SAFETY: the pointers are valid or null.
+    unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), no_limit) };
 }
 
 /// Says the number of a call that the filter has trapped, and ends the program.
 extern "C" fn name_the_call(_signal: c_int, information: *const c_int) -> ! {
     // SAFETY: it is a `siginfo_t`, in which `si_syscall` follows three numbers, a gap, and an address.
-    let number = unsafe { information.add(6).read() };
-    let mut rest = number.unsigned_abs();
-    let mut line = *b"cache-resolver: system call 0000 is not allowed\n";
-    for digit in line.iter_mut().rev().filter(|byte| **byte == b'0') {
+    let mut rest = unsafe { information.add(6).cast::<u32>().read() };
+    let mut line = *b"system call 0000 is not allowed\n";
+    for digit in line[12..16].iter_mut().rev() {
         *digit += (rest % 10) as u8;
         rest /= 10;
     }

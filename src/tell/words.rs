@@ -42,8 +42,8 @@ pub enum Problem<'a> {
     NoNetlink(Error),
     /// There is no packet socket.
     NoPacketSocket(Error),
-    /// The kernel does not confine us in all ways.
-    NotConfined(Error),
+    /// The kernel does not confine us in all ways: it refuses this system call.
+    NotConfined(u32),
     /// Nothing can be waited for.
     NoPoll(Error),
     /// A link does not carry multicast DNS.
@@ -81,7 +81,10 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
             values.number = *interface;
             (Level::Debug, "mdns: %i: %w", error)
         }
-        Problem::NotConfined(error) => (Level::Debug, "not wholly confined: %w", error),
+        Problem::NotConfined(call) => {
+            values.number = *call;
+            (Level::Debug, "not wholly confined: system call %n failed", &Error(0))
+        }
         Problem::NoPing(target, error) => {
             values.remote.set_ip(*target);
             (Level::Debug, "ping: %a: %w", error)
