@@ -26,9 +26,12 @@ pub struct Account {
     pub(super) asked: Vec<Asked>,
     /// The DNS servers and what they said.
     pub(super) servers: Vec<Server>,
+    /// Whether any of them has answered.
+    pub(super) is_dns_heard: bool,
     /// Where multicast DNS was spoken.
     pub(super) links: Vec<(u32, Family)>,
-    /// A candidate at an address that is not used, for it is neither private nor on-link.
+    /// A candidate at an address that is not used, for it is neither private nor on-link, or no other
+    /// host's.
     pub(super) far: Option<Candidate>,
     /// A cache that answers only at a link-local address.
     pub(super) link_local: Option<Candidate>,
@@ -100,6 +103,7 @@ impl Account {
             times: [Times::default(); Origin::ALL.len()],
             asked: Vec::new(),
             servers: Vec::new(),
+            is_dns_heard: false,
             links: Vec::new(),
             far: None,
             link_local: None,
@@ -142,6 +146,7 @@ impl Account {
             }
             Note::ServerSaid(address, denial) => {
                 let server = self.servers.iter_mut().find(|server| server.address == address);
+                self.is_dns_heard |= denial != Some(Denial::Unreachable);
                 if let Some(server) = server {
                     server.said = server.said.min(denial.map_or(Said::Address, Said::Denied));
                 }
@@ -149,9 +154,8 @@ impl Account {
             Note::Added(candidate) => self.take_verdict(candidate, None),
             Note::Judged(candidate, verdict) => self.take_verdict(candidate, Some(verdict)),
             Note::NotPrivate(candidate) => {
-                // The others are no public ones: a link's own, or what a server says that blocks the name.
-                let address = candidate.remote.ip();
-                if !is_private(address) && !address.is_unspecified() && !address.is_loopback() {
+                // The others are a link's own.
+                if !is_private(candidate.remote.ip()) {
                     self.far = self.far.or(Some(candidate));
                 }
             }

@@ -1,7 +1,8 @@
 //! Why a search came to what it came to: one cause, the first that applies, for the log, `--explain`,
 //! `--json` and the file that stays.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::account::{Account, Asked, Said, Server, Swept};
 use crate::config::Config;
@@ -9,6 +10,10 @@ use crate::elapsed::Elapsed;
 use crate::facts::Network;
 use crate::model::{Candidate, Flaw, Origin, Outcome};
 use crate::wire::dns::Denial;
+
+/// How long a DNS server has that is there: the first question to it may be lost, and its answer comes from
+/// beyond the network.
+const DNS_TIME: Duration = Duration::from_secs(1);
 
 /// What a run knows when its search is over.
 pub struct Story<'a> {
@@ -40,7 +45,7 @@ pub enum Cause {
     /// A cache answers only at an address that Nix cannot use.
     LinkLocal(Candidate),
     /// Somebody names an address that is not used.
-    Public(Candidate),
+    Useless(Candidate),
     /// The sweep has a limit: how many addresses were asked, and how many there are.
     SweepLimit(u32, u32),
     /// Whoever has answered sends us elsewhere: one of them, and its HTTP status.
@@ -86,6 +91,12 @@ impl Cause {
                 (worst, worst_rank) = (Some(asked), rank);
             }
         }
+        // That nobody answers who was never said to be a server explains nothing.
+        let is_silent = |server: &&Server| {
+            matches!(server.said, Said::Nothing | Said::Denied(Denial::Unreachable))
+                && network.nameservers.contains(&server.address)
+        };
+        let silent = account.servers.iter().find(is_silent);
         if worst_rank >= Rank::Redirect {
             if let Some(candidate) = account.link_local {
                 return Self::LinkLocal(candidate);
@@ -93,7 +104,16 @@ impl Cause {
             // A portal may well name such an address, and answers for every one.
             let is_portal = is_portal && worst_rank == Rank::Redirect;
             if let Some(candidate) = account.far.filter(|_| !is_portal) {
-                return Self::Public(candidate);
+                return Self::Useless(candidate);
+            }
+            // With DNS nobody would have to be swept.
+            if let Some(server) = silent
+                && worst.is_none()
+                && !account.is_dns_heard
+                && matches!(story.outcome, Outcome::NotFound)
+                && Elapsed::START + DNS_TIME <= story.ended_at
+            {
+                return Self::SilentServer(server.address);
             }
             // Of those that the limit allows a longer search asks all.
             if let Some(Swept { sent, addresses, .. }) = account.sweep
@@ -118,13 +138,8 @@ impl Cause {
         if matches!(story.outcome, Outcome::NoNetwork) {
             return Self::NoNetwork;
         }
-        // That nobody answers who was never said to be a server explains nothing.
-        let is_silent = |server: &&Server| {
-            matches!(server.said, Said::Nothing | Said::Denied(Denial::Unreachable))
-                && network.nameservers.contains(&server.address)
-        };
         let is_failing = |server: &Server| server.said == Said::Denied(Denial::Failed);
-        match account.servers.iter().find(is_silent) {
+        match silent {
             _ if account.is_cut_short => Self::Budget,
             Some(server) => Self::SilentServer(server.address),
             _ if account.servers.iter().all(is_failing) && !account.servers.is_empty() => {
@@ -145,7 +160,7 @@ impl Cause {
                     || matches!(candidate.origin, Origin::Override)
                     || matches!(flaw, Flaw::Status(_))
             }
-            Self::LinkLocal(_) | Self::Public(_) | Self::Portal(..) => true,
+            Self::LinkLocal(_) | Self::Useless(_) | Self::Portal(..) => true,
             _ => false,
         }
     }
@@ -176,7 +191,13 @@ impl Cause {
                 (_, Flaw::OtherStore) => "other-store",
             },
             Self::LinkLocal(_) => "link-local",
-            Self::Public(_) => "public-address",
+            Self::Useless(candidate) => {
+                if is_nobody(candidate.remote.ip()) {
+                    "unusable-address"
+                } else {
+                    "public-address"
+                }
+            }
             Self::SweepLimit(..) => "sweep-limit",
             Self::Portal(..) => "captive-portal",
             Self::Budget => "budget",
@@ -196,7 +217,7 @@ impl Cause {
             Self::NotACache(candidate, _)
             | Self::Portal(candidate, _)
             | Self::LinkLocal(candidate)
-            | Self::Public(candidate) => Some(candidate.remote),
+            | Self::Useless(candidate) => Some(candidate.remote),
             Self::SilentServer(server) | Self::FailingServer(server) => Some(server),
             _ => None,
         }
@@ -214,6 +235,12 @@ impl Cause {
 /// Whether somebody says of the name that it is there.
 pub(super) const fn is_said(origin: Origin) -> bool {
     matches!(origin, Origin::Hosts | Origin::Dns | Origin::Mdns)
+}
+
+/// Whether no other host has the address: so answers a DNS server that blocks a name.
+#[inline(never)]
+pub(super) const fn is_nobody(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_loopback()
 }
 
 /// How much what is wrong with a candidate explains, the most first.
@@ -541,8 +568,14 @@ mod tests {
                 "dns names 93.184.216.34, a public address: to allow it, add it to /etc/hosts",
             ),
             // What a server says that blocks the name.
-            (&[named([0, 0, 0, 0])], "name unknown; NOBODY"),
-            (&[named([127, 0, 0, 1])], "name unknown; NOBODY"),
+            (
+                &[named([0, 0, 0, 0])],
+                "dns names 0.0.0.0, which is no other host: is the name blocked? add the cache to /etc/hosts",
+            ),
+            (
+                &[named([127, 0, 1, 1])],
+                "dns names 127.0.1.1, which is no other host: is the name blocked? add the cache to /etc/hosts",
+            ),
             (&[named([169, 254, 3, 4])], "name unknown; NOBODY"),
             (
                 &[no(Sweep, 141, NotCacheInfo)],
@@ -578,6 +611,20 @@ mod tests {
                 &[short[0], short[1], Note::BudgetSpent],
                 "the time was up before all had answered: raise --budget",
             ),
+            // With a DNS server that answers nobody would have to be swept.
+            (&[limit[0], limit[1], asked], "DNS 10.77.0.1 does not answer; 0 hosts, NO SERVER"),
+            (
+                &[asked, Note::Added(Candidate::new(Sweep, at(5))), Note::BudgetSpent],
+                "DNS 10.77.0.1 does not answer: check the DNS server, or add the cache to /etc/hosts",
+            ),
+            (
+                &[limit[0], limit[1], asked, denied(Denial::NoSuchName), other],
+                "asked 1,022 of 65,533 addresses: name the part where it is, --sweep CIDR",
+            ),
+            (
+                &[limit[0], limit[1], asked, no(Sweep, 141, Flaw::OtherStore)],
+                "asked 1,022 of 65,533 addresses: name the part where it is, --sweep CIDR",
+            ),
             (&all, "name unknown; NOBODY"),
             // Servers that are guessed, and those that have spoken, are not to blame.
             (
@@ -610,21 +657,59 @@ mod tests {
         ]);
     }
 
+    #[test]
+    fn a_dns_server_has_a_second_to_answer() {
+        for (millis, outcome, code) in [
+            (999, Outcome::NotFound, "budget"),
+            (1000, Outcome::NotFound, "dns-silent"),
+            (9000, Outcome::NoNetwork, "no-network"),
+        ] {
+            let Command::Run(config) = parse([].into_iter(), &Environment::default()).unwrap()
+            else {
+                unreachable!()
+            };
+            let mut account = Account::new(Methods::all(), false);
+            account.take(Elapsed::START, &Note::AskedServer(dns(1)));
+            account.take(Elapsed::START, &Note::BudgetSpent);
+            let mut network = network();
+            network.interfaces =
+                crate::facts::test_networks::network(0x11043, "10.77.0.50", 24).interfaces;
+            let story = Story {
+                config: &config,
+                order_place: "",
+                account: &account,
+                network: &network,
+                outcome,
+                ended_at: Elapsed::from_micros(millis * 1000),
+            };
+            assert_eq!(Cause::of(&story).code(), code, "{millis} {outcome:?}");
+        }
+    }
+
     /// Each with the code of its cause, the first that applies first: of any two the first is told.
     #[test]
     fn the_first_that_applies_is_told() {
-        let order: [(&str, Vec<Note>); 13] = [
+        let order: [(&str, Vec<Note>); 14] = [
             ("http-status", vec![says(Origin::Sweep, 141, 401)]),
             ("port-closed", vec![no(Origin::Dns, 142, Flaw::Refused)]),
             ("http-status", vec![says(Origin::Sweep, 143, 404)]),
             ("link-local", vec![link_local()]),
             ("captive-portal", vec![says(Origin::Sweep, 144, 302)]),
             ("public-address", vec![named([93, 184, 216, 34])]),
+            ("dns-silent", vec![Note::AskedServer(dns(1))]),
             ("sweep-limit", swept(1022, 65533).to_vec()),
             ("other-store", vec![no(Origin::Sweep, 145, Flaw::OtherStore)]),
             ("gone", vec![no(Origin::Previous, 146, Flaw::NoConnection)]),
             ("budget", vec![Note::BudgetSpent]),
-            ("dns-silent", vec![Note::AskedServer(dns(1))]),
+            // One of two.
+            (
+                "dns-silent",
+                vec![
+                    Note::AskedServer(dns(1)),
+                    Note::AskedServer(dns(2)),
+                    Note::ServerSaid(dns(2), Some(Denial::NoSuchName)),
+                ],
+            ),
             (
                 "isolated",
                 [swept(9, 9).as_slice(), &[no(Origin::Gateway, 1, Flaw::Refused)]].concat(),
@@ -641,6 +726,10 @@ mod tests {
             for (later, second) in &order[index + 1..] {
                 // A search sweeps once.
                 if (*code, *later) == ("sweep-limit", "isolated") {
+                    continue;
+                }
+                // Who answered, or has done so before, explains more than DNS, but less than the limit.
+                if *code == "dns-silent" && ["other-store", "gone"].contains(later) {
                     continue;
                 }
                 for notes in [[&first[..], second].concat(), [&second[..], first].concat()] {

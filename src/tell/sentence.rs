@@ -1,6 +1,6 @@
 //! What is said of a cause: one sentence and, on a second line, what to do about it.
 
-use super::cause::{Cause, Story, is_said};
+use super::cause::{Cause, Story, is_nobody, is_said};
 use super::template::Values;
 use crate::address::is_link_local;
 use crate::facts::Network;
@@ -63,10 +63,14 @@ impl Cause {
                 "%r answers only at a link-local address, which Nix cannot use\n\
                  give it an IPv4 or ULA address"
             }
-            Self::Public(candidate) => {
+            Self::Useless(candidate) => {
                 values.words = source(candidate.origin);
                 who = NAMES;
-                ", a public address\nto allow it, add it to /etc/hosts"
+                if is_nobody(candidate.remote.ip()) {
+                    ", which is no other host\nis the name blocked? add the cache to /etc/hosts"
+                } else {
+                    ", a public address\nto allow it, add it to /etc/hosts"
+                }
             }
             Self::SweepLimit(sent, addresses) => {
                 (values.number, values.other) = (sent, addresses);
@@ -77,13 +81,15 @@ impl Cause {
             }
             Self::Budget => "the time was up before all had answered\nraise --budget",
             Self::SilentServer(_) | Self::FailingServer(_) => {
-                who = if matches!(self, Self::SilentServer(_)) {
-                    "DNS %a does not answer"
-                } else {
-                    "DNS %a refuses, or has failed"
+                who = match self {
+                    // Not all have had their say.
+                    _ if account.is_cut_short => "DNS %a does not answer",
+                    Self::SilentServer(_) => {
+                        "DNS %a does not answer; %n host%s, none with port %d open"
+                    }
+                    _ => "DNS %a refuses, or has failed; %n host%s, none with port %d open",
                 };
-                "; %n host%s, none with port %d open\n\
-                 check the DNS server, or add the cache to /etc/hosts"
+                "\ncheck the DNS server, or add the cache to /etc/hosts"
             }
             Self::QemuHost => {
                 "QEMU's host has nothing on port %d\nstart the cache there, or forward the port"

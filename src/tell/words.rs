@@ -277,7 +277,7 @@ pub(super) fn describe(note: Note, paths: &Paths, text: &mut Text) {
         }
         Note::NotPrivate(it) => {
             candidate = Some(it);
-            "%o: %r%c is a public address, not used"
+            "%o: %r%c is of no private network, not used"
         }
         Note::LinkLocal(it) => {
             candidate = Some(it);

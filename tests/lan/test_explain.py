@@ -181,6 +181,12 @@ def a_public_address(house):
     house.serve_dns("93.184.216.34")
 
 
+@situation("unusable-address", "dns names 0.0.0.0, which is no other host",
+           "is the name blocked? add the cache to /etc/hosts", address="0.0.0.0:9999")
+def a_blocked_name(house):
+    house.serve_dns("0.0.0.0")
+
+
 @situation("sweep-limit", "asked 1,022 of 65,533 addresses", "name the part where it is, --sweep CIDR",
            network=HOUSE_16)
 def a_large_network(house):
@@ -211,6 +217,12 @@ def a_dns_server_that_refuses(house):
 @situation("dns-silent", "DNS 10.77.0.1 does not answer; 2 hosts, none with port 9999 open",
            "check the DNS server, or add the cache to /etc/hosts", address="10.77.0.1:53")
 def a_silent_dns_server(house):
+    house.router.run("nft", "-f", "-", input=DEAD_AIR)
+
+
+@situation("dns-silent", "DNS 10.77.0.1 does not answer; 2 hosts, none with port 9999 open",
+           "check the DNS server, or add the cache to /etc/hosts", address="10.77.0.1:53", network=HOUSE_16)
+def a_silent_dns_server_of_a_large_network(house):
     house.router.run("nft", "-f", "-", input=DEAD_AIR)
 
 

@@ -1525,7 +1525,7 @@ impl Run<'_> {
                 let all = self.answers.iter().all(|answer| (300..400).contains(&answer.2));
                 assert!(all, "not every answer was a redirect: {context}");
             }
-            Cause::Public(candidate) => {
+            Cause::Useless(candidate) => {
                 assert!(!is_private(candidate.remote.ip()), "{context}");
             }
             Cause::SilentServer(server) => {
