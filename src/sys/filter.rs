@@ -174,15 +174,15 @@ const PAIRS: usize = {
 };
 /// Instructions of the filter: what comes before the calls, they, seven for each call that has pairs, these,
 /// and the two at the end.
-pub const LENGTH: usize = 4 + CALLS.len() + 7 * RULED.len() + PAIRS + 2;
+pub const INSTRUCTIONS: usize = 4 + CALLS.len() + 7 * RULED.len() + PAIRS + 2;
 
 /// Set in a word that is an instruction of its own: in the other words stand the values of jumps to the last
 /// instruction, which allows the call, and none has both bits.
 const OWN: u32 = 0b11 << 30;
 
 /// The instructions but for the last two, in half the bytes.
-const WORDS: [u32; LENGTH - 2] = {
-    let mut filter = Filter { words: [0; LENGTH - 2], length: 0 };
+const WORDS: [u32; INSTRUCTIONS - 2] = {
+    let mut filter = Filter { words: [0; INSTRUCTIONS - 2], length: 0 };
     // What depends on an argument the kernel does not try out with each of its 460 calls beforehand, for
     // a quarter of a millisecond (`seccomp_is_const_allow` in kernel/seccomp.c).
     filter.add(LOAD, 0, ARGUMENTS_OFFSET);
@@ -219,7 +219,7 @@ const WORDS: [u32; LENGTH - 2] = {
 /// The filter as it grows while the program is compiled.
 struct Filter {
     /// Its instructions.
-    words: [u32; LENGTH - 2],
+    words: [u32; INSTRUCTIONS - 2],
     /// How many there are yet.
     length: usize,
 }
@@ -247,8 +247,8 @@ impl Filter {
 }
 
 /// Writes the filter. What becomes of any call that is not allowed is `denied`, one of `SECCOMP_RET_…`.
-pub fn write(filter: &mut [u64; LENGTH], denied: u32) {
-    let mut distance = LENGTH as u32 - 2;
+pub fn write(filter: &mut [u64; INSTRUCTIONS], denied: u32) {
+    let mut distance = INSTRUCTIONS as u32 - 2;
     for (place, word) in filter.iter_mut().zip(&WORDS) {
         *place = if *word < OWN {
             instruction(EXPECT | distance << 16, *word)
@@ -258,7 +258,7 @@ pub fn write(filter: &mut [u64; LENGTH], denied: u32) {
         distance -= 1;
     }
     let [_, _, machine, .., deny, allow] = filter;
-    *machine = instruction(EXPECT | (LENGTH as u32 - 5) << 24, MACHINE);
+    *machine = instruction(EXPECT | (INSTRUCTIONS as u32 - 5) << 24, MACHINE);
     *deny = instruction(RETURN, denied);
     *allow = instruction(RETURN, libc::SECCOMP_RET_ALLOW);
 }
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn what_it_allows() {
         const DENIED: u32 = libc::SECCOMP_RET_TRAP;
-        let mut filter = [0; LENGTH];
+        let mut filter = [0; INSTRUCTIONS];
         write(&mut filter, DENIED);
         let allows = |call: u32, arguments| judge(&filter, MACHINE, call, arguments) != DENIED;
         for call in 0..512 {
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_child_gets_no_namespace() {
-        let mut filter = [0; LENGTH];
+        let mut filter = [0; INSTRUCTIONS];
         write(&mut filter, libc::SECCOMP_RET_TRAP);
         let allowed = (0..32).filter(|bit| {
             let flags = (libc::SIGCHLD as u64) | 1 << bit;

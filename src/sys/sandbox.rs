@@ -176,7 +176,7 @@ impl Kernel {
                 libc::syscall(call, libc::SIGSYS, &raw const action, no_action, size_of::<u64>())
             };
         }
-        let mut instructions = [0; filter::LENGTH];
+        let mut instructions = [0; filter::INSTRUCTIONS];
         filter::write(&mut instructions, denied);
         let program =
             Program { length: instructions.len() as u16, instructions: instructions.as_ptr() };

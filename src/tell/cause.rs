@@ -664,8 +664,7 @@ mod tests {
             (1000, Outcome::NotFound, "dns-silent"),
             (9000, Outcome::NoNetwork, "no-network"),
         ] {
-            let Command::Run(config) = parse([].into_iter(), &Environment::default()).unwrap()
-            else {
+            let Command::Run(config) = parse([], &Environment::default()).unwrap() else {
                 unreachable!()
             };
             let mut account = Account::new(Methods::all(), false);

@@ -359,6 +359,8 @@ impl Watched {
                     }
                     ups.push((after(*at), true));
                 }
+                // A host of the world changes once.
+                Change::Cache(_) if state.cache != self.state.cache => {}
                 Change::Cache(Host::Cache) if state.cache != Host::Cache => {
                     state.cache = Host::OpensAt(after(*at));
                 }

@@ -1088,20 +1088,21 @@ impl Run<'_> {
         self.feed(search, Input::Network(network));
     }
 
-    /// Whether it would have come through a card that is not there.
+    /// Whether it would have come through a network, or a card, that is not there.
     fn is_event_cut_off(&self, event: &Event) -> bool {
-        !self.absent.is_empty()
-            && match event {
-                Event::Connected(channel)
-                | Event::Received(channel, _)
-                | Event::Failed(channel, _) => {
-                    let peer = self.open.iter().find(|(open, ..)| open == channel);
-                    peer.is_some_and(|(_, remote, ..)| self.is_cut_off(remote.ip()))
-                }
-                Event::Arp(interface, _) => self.absent.contains(&(*interface as usize - 2)),
-                Event::Icmp(source, _) | Event::Mdns(source, ..) => self.is_cut_off(*source),
-                _ => false,
+        let is_away =
+            |address: IpAddr| !self.is_up && !address.is_loopback() || self.is_cut_off(address);
+        match event {
+            Event::Connected(channel) | Event::Received(channel, _) | Event::Failed(channel, _) => {
+                let peer = self.open.iter().find(|(open, ..)| open == channel);
+                peer.is_some_and(|(_, remote, ..)| is_away(remote.ip()))
             }
+            Event::Arp(interface, _) => {
+                !self.is_up || self.absent.contains(&(*interface as usize - 2))
+            }
+            Event::Icmp(source, _) | Event::Mdns(source, ..) => is_away(*source),
+            _ => false,
+        }
     }
 
     /// A datagram goes to a DNS server, and something may come back.
