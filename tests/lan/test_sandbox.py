@@ -16,9 +16,8 @@ from ptrace import Hijacked
 CALLS = dict(
     open=2, mmap=9, mprotect=10, ioctl=16, socket=41, setsockopt=54, clone=56, fork=57, execve=59, kill=62,
     truncate=76, rename=82, mkdir=83, link=86, unlink=87, symlink=88, chmod=90, fchown=93, ptrace=101, geteuid=107,
-    prctl=157,
-    mount=165, init_module=175, openat=257, fchmodat=268, unshare=272, prlimit64=302, memfd_create=319, bpf=321,
-    execveat=322, io_uring_setup=425)
+    prctl=157, mount=165, init_module=175, openat=257, fchmodat=268, unshare=272, prlimit64=302, memfd_create=319,
+    bpf=321, execveat=322, io_uring_setup=425)
 AT_FDCWD = -100
 PROT_READ_WRITE, PROT_EXEC = 3, 4
 PRIVATE_ANONYMOUS = 0x22
