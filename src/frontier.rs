@@ -77,8 +77,9 @@ enum State {
 impl Frontier {
     /// Takes in a candidate, if it may be asked in the network as it is now.
     pub fn admit(&mut self, candidate: Candidate, network: &Network) -> Admission {
+        let address = candidate.remote.ip();
         let is_far = candidate.origin.is_hearsay()
-            && !network.is_own(candidate.remote.ip())
+            && (!network.is_own(address) || address.is_loopback())
             && !self.far.contains(&candidate);
         if may_be_asked(&candidate, network) {
             if self.add(candidate) { Admission::New } else { Admission::NotNew }

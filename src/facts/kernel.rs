@@ -11,6 +11,8 @@ use crate::wire::netlink::{Link, Message, Table, compose_dump, parse_messages};
 
 /// Entries of the kernel's tables kept, links first: those of a host with a thousand containers.
 const MESSAGES_MAX: usize = 8192;
+/// Default routes kept besides.
+const DEFAULT_ROUTES_MAX: usize = 1024;
 /// Datagrams with routes read: twice as many routes as entries are kept, in 20 ms.
 const ROUTE_READS_MAX: usize = 64;
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR |
@@ -47,6 +49,7 @@ pub fn drain_changes(mut changes: &Socket) {
 /// Where the system has no route netlink for us, or refuses the table of links or of addresses.
 pub fn read_network(buffer: &mut [u8]) -> sys::Result<Network> {
     let mut socket = sys::netlink(0)?;
+    sys::ask_strictly(&socket);
     let mut messages = Vec::new();
     // Routes come last: anybody on the link may add them without end, by router advertisements, and a socket
     // whose dump is not read to its end gives no other.
@@ -98,6 +101,11 @@ fn take_messages(datagram: &[Message], messages: &mut Vec<Message>) -> sys::Resu
         match *message {
             Message::Done => return Ok(true),
             Message::Refused(number) => return Err(Error(number)),
+            message @ Message::DefaultRoute { .. }
+                if messages.len() < MESSAGES_MAX + DEFAULT_ROUTES_MAX =>
+            {
+                messages.push(message);
+            }
             message if messages.len() < MESSAGES_MAX => messages.push(message),
             _ => {}
         }

@@ -80,7 +80,8 @@ impl Conversation {
     /// Why the conversation is over.
     pub fn proceed(&mut self, buffer: &mut [u8]) -> sys::Result<Event> {
         if !self.unsent.is_empty() {
-            return self.send_unsent().map(|()| Event::Connected);
+            self.send_unsent()?;
+            return Ok(Event::Connected);
         }
         match (&self.socket).read(buffer).map_err(Error::from) {
             // A datagram of no bytes says nothing; a stream's end says all.
@@ -96,7 +97,9 @@ impl Conversation {
     fn send_unsent(&mut self) -> sys::Result<()> {
         match self.socket.send(&self.unsent).map_err(Error::from) {
             Ok(count) => self.unsent.drain(..count),
-            Err(Error(libc::EAGAIN)) => return Ok(()),
+            // An ICMP message came while connect(2) was at work, from a firewall of this machine, say: the
+            // kernel keeps the error to itself (`sk_err_soft`), and the socket is ready ever after.
+            Err(Error(libc::EAGAIN)) => return Err(sys::take_error(&self.socket)),
             Err(error) => return Err(error),
         };
         Ok(())

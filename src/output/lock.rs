@@ -32,7 +32,8 @@ impl Drop for Lock {
 }
 
 /// Locks a file of ours in the directory, which nobody else may open: whoever may open a file, to read
-/// it, may hold a lock on it. `None` where there cannot be such a file, since the directory is not ours
+/// it, may hold a lock on it. Root's is that of the directory's owner ([`confine`](crate::sys::confine)), with
+/// whom it takes turns. `None` where there cannot be such a file, since the directory is not ours
 /// to write to, or somebody else's file stands there and cannot be removed: then we go on without.
 pub(super) fn lock(
     directory: &str,
@@ -41,30 +42,12 @@ pub(super) fn lock(
     let path = [directory, "/.lock"].concat();
     for _ in 0..LOCK_FILES_MAX {
         let file = match sys::create(&path, LOCK_MODE) {
-            Ok(file) => {
-                // Who owns the directory, our unit's user, takes turns with root.
-                let owner = sys::owner_of(directory).unwrap_or(ROOT);
-                if owner != ROOT && sys::effective_user() == ROOT {
-                    sys::give_to(&file, owner);
-                }
-                file
-            }
+            Ok(file) => file,
             Err(error) if error != Error(libc::EEXIST) => return Ok(None),
             Err(_) => match sys::open_to_lock(&path) {
                 Ok(file) if is_ours(sys::status_of(&file), directory) => file,
                 // Another run has just removed it.
                 Err(Error(libc::ENOENT)) => continue,
-                // Root has just made it, and hands it to the owner of the directory, or has.
-                Err(Error(libc::EACCES | libc::EPERM))
-                    if is_ours(sys::status(&path), directory) =>
-                {
-                    if wait(LOCK_INTERVAL) {
-                        continue;
-                    }
-                    // Root has died before it could.
-                    let _ = sys::remove_file(&path);
-                    return Ok(None);
-                }
                 _ if sys::remove_file(&path).is_ok() => continue,
                 _ => return Ok(None),
             },
@@ -154,20 +137,5 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", &path).unwrap();
         assert!(is_free(), "it is a link");
         assert!(std::fs::read_dir(directory).unwrap().next().is_none(), "all is gone");
-    }
-
-    #[test]
-    fn root_takes_turns_with_the_owner_of_the_directory() {
-        if sys::effective_user() != ROOT {
-            return;
-        }
-        let place = tempfile::tempdir().unwrap();
-        let directory = place.path().to_str().unwrap();
-        for owner in [STRANGER, ROOT] {
-            chown(directory, Some(owner), None).unwrap();
-            let lock = lock_now(directory).unwrap().unwrap();
-            assert_eq!(sys::owner_of(&lock.path), Ok(owner));
-            assert_eq!(lock_now(directory).unwrap_err(), Error(libc::EAGAIN), "it is locked");
-        }
     }
 }

@@ -189,12 +189,6 @@ pub fn try_lock(file: &File) -> Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
-/// Gives a file to another owner, if we may.
-pub fn give_to(file: &File, owner: u32) {
-    // SAFETY: the call touches no memory.
-    unsafe { libc::syscall(libc::SYS_fchown, file.as_raw_fd(), owner, -1) };
-}
-
 /// open(2). That of musl sets `FD_CLOEXEC` once more.
 pub(super) fn open_with(path: &str, flags: c_int, mode: libc::mode_t) -> Result<File> {
     let (call, flags) = (libc::SYS_openat, flags | libc::O_CLOEXEC);
@@ -233,7 +227,7 @@ impl From<libc::stat> for Status {
 }
 
 /// The path as system calls want it: it ends with a zero byte.
-pub(super) fn terminated(path: &str) -> String {
+fn terminated(path: &str) -> String {
     [path, "\0"].concat()
 }
 

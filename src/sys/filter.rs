@@ -43,7 +43,7 @@ const CALLS: &[u16] = &[
     number(libc::SYS_newfstatat),
     number(libc::SYS_flock),
     number(libc::SYS_fsync),
-    number(libc::SYS_fchown),
+    number(libc::SYS_getsockopt),
     #[cfg(target_arch = "x86_64")]
     number(libc::SYS_mkdir),
     #[cfg(target_arch = "x86_64")]
@@ -74,6 +74,11 @@ const CALLS: &[u16] = &[
     number(libc::SYS_exit_group),
 ];
 
+/// How a file is opened that is there (open(2)).
+const TO_READ: c_int = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+/// How one is made.
+const TO_MAKE: c_int = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+
 /// A call that is allowed where two of its arguments have one of these pairs of values.
 #[derive(Clone, Copy)]
 struct Ruled {
@@ -81,7 +86,7 @@ struct Ruled {
     call: c_long,
     /// Which arguments; where the upper half of the first matters it is named twice.
     places: [u8; 2],
-    /// Their values, of 16 bits.
+    /// Their values, the first of 16 bits.
     pairs: &'static [[c_int; 2]],
 }
 
@@ -93,16 +98,16 @@ const RULED: &[Ruled] = &[
         places: [2, 3],
         pairs: &[[libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS]],
     },
-    // The lower half of the flags, and the mode: to read, to lock, to make a file. None that is there is
-    // emptied, and none that is made has a user of its own.
+    // The mode and the flags: to read, to lock, to make a file. None that is there is emptied, and none that
+    // is made has a user of its own.
     Ruled {
         call: libc::SYS_openat,
-        places: [2, 3],
+        places: [3, 2],
         pairs: &[
-            [libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0],
-            [libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW, 0],
-            [libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o644],
-            [libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o600],
+            [0, TO_READ],
+            [0, TO_READ | libc::O_RDWR | libc::O_NOFOLLOW],
+            [0o644, TO_MAKE],
+            [0o600, TO_MAKE],
         ],
     },
     // The domain and the protocol of sockets.
@@ -125,6 +130,7 @@ const RULED: &[Ruled] = &[
         call: libc::SYS_setsockopt,
         places: [1, 2],
         pairs: &[
+            [libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK],
             [libc::SOL_SOCKET, libc::SO_REUSEADDR],
             [libc::SOL_SOCKET, libc::SO_BROADCAST],
             [libc::SOL_SOCKET, libc::SO_ATTACH_FILTER],
@@ -181,7 +187,7 @@ pub const INSTRUCTIONS: usize = 4 + CALLS.len() + 7 * RULED.len() + PAIRS + 2;
 const OWN: u32 = 0b11 << 30;
 
 /// The instructions but for the last two, in half the bytes.
-const WORDS: [u32; INSTRUCTIONS - 2] = {
+const PACKED: [u32; INSTRUCTIONS - 2] = {
     let mut filter = Filter { words: [0; INSTRUCTIONS - 2], length: 0 };
     // What depends on an argument the kernel does not try out with each of its 460 calls beforehand, for
     // a quarter of a millisecond (`seccomp_is_const_allow` in kernel/seccomp.c).
@@ -249,7 +255,7 @@ impl Filter {
 /// Writes the filter. What becomes of any call that is not allowed is `denied`, one of `SECCOMP_RET_…`.
 pub fn write(filter: &mut [u64; INSTRUCTIONS], denied: u32) {
     let mut distance = INSTRUCTIONS as u32 - 2;
-    for (place, word) in filter.iter_mut().zip(&WORDS) {
+    for (place, word) in filter.iter_mut().zip(&PACKED) {
         *place = if *word < OWN {
             instruction(EXPECT | distance << 16, *word)
         } else {
@@ -311,7 +317,7 @@ mod tests {
             let Ruled { call, places: [first, second], pairs } = *rule;
             let mut arguments = [u64::MAX; 6];
             for pair in pairs {
-                let [one, other] = pair.map(|value| value as u32 & 0xffff);
+                let [one, other] = pair.map(|value| value as u32);
                 // As it is, and with each bit of either changed.
                 for change in (0..64).map(|bit| 1_u64 << bit).chain([0]) {
                     let (one, other) = (one ^ change as u32, other ^ (change >> 32) as u32);
@@ -319,9 +325,8 @@ mod tests {
                     arguments[usize::from(second)] = u64::from(other) | 0xffff_ffff << 32;
                     let one = arguments[usize::from(first)] as u32;
                     let joined = one << 16 | other;
-                    let is_paired = |[one, other]: &[c_int; 2]| {
-                        joined == (*one as u32) << 16 | *other as u32 & 0xffff
-                    };
+                    let is_paired =
+                        |[one, other]: &[c_int; 2]| joined == (*one as u32) << 16 | *other as u32;
                     let expected = pairs.iter().any(is_paired);
                     assert_eq!(
                         allows(call as u32, arguments),

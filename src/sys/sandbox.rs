@@ -3,17 +3,15 @@
 #![allow(clippy::cast_sign_loss, reason = "no descriptor or number of a resource is negative")]
 
 use std::mem::size_of;
+use std::os::fd::AsRawFd as _;
 
 use libc::{c_int, c_long};
 
 use super::{environment, file, filter};
 
 /// The capabilities that stay: to open the packet socket, which most searches end without, and to write
-/// to the directory of another user: `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_NET_RAW`
-/// (`linux/capability.h`).
-const CAPABILITIES: u32 = CHOWN | 1 << 1 | 1 << 3 | NET_RAW;
-/// `CAP_CHOWN`.
-const CHOWN: u32 = 1 << 0;
+/// to the directory of another user: `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_NET_RAW` (`linux/capability.h`).
+const CAPABILITIES: u32 = 1 << 1 | 1 << 3 | NET_RAW;
 /// `CAP_NET_RAW`.
 const NET_RAW: u32 = 1 << 13;
 /// The version of the capabilities' layout with 64 bits (`_LINUX_CAPABILITY_VERSION_3`).
@@ -83,9 +81,13 @@ const TRAPPED: c_int = 128 + libc::SIGSYS;
 /// The number of the first system call that the kernel refuses; the others are made all the same.
 pub fn confine(directory: Option<&str>) -> std::result::Result<(), u32> {
     let mut kernel = Kernel { refused: 0 };
-    // What is written to one's own directory needs no other owner.
-    let is_ours = directory.is_none_or(|path| file::owner_of(path) == Ok(super::effective_user()));
-    kernel.drop_capabilities(CAPABILITIES & !(CHOWN * u32::from(is_ours)));
+    if let Some(Ok(owner)) = directory.map(file::owner_of) {
+        // What root writes to the directory of another user is the other's, who takes turns with root
+        // (setfsuid(2)). Nobody else may, or needs to.
+        // SAFETY: the call touches no memory.
+        unsafe { libc::setfsuid(owner) };
+    }
+    kernel.drop_capabilities();
     kernel.call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0);
     kernel.keep_writes_to(directory);
     kernel.keep_calls();
@@ -112,17 +114,17 @@ impl Kernel {
         result as c_int
     }
 
-    /// Drops all capabilities but these, then lowers the limits: as high again as they were they are for
+    /// Drops all capabilities but some, then lowers the limits: as high again as they were they are for
     /// nobody then.
-    fn drop_capabilities(&mut self, capabilities: u32) {
+    fn drop_capabilities(&mut self) {
         // The version and the process, 0 for this one.
         let header = [CAPABILITY_VERSION, 0];
         // Effective, permitted, inheritable; and once more for the upper 32.
-        let mut sets = [0_u32; 6];
+        let mut sets = [!0_u32; 6];
         let (header, address) = (header.as_ptr() as usize, sets.as_mut_ptr() as usize);
         self.call(libc::SYS_capget, header, address, 0);
         let [_, permitted, _, _, upper, _] = sets;
-        let kept = permitted & capabilities;
+        let kept = permitted & CAPABILITIES;
         sets = [kept, kept, 0, 0, 0, 0];
         // A unit that has left us no more may well forbid the call.
         if permitted != kept || upper != 0 {
@@ -140,23 +142,23 @@ impl Kernel {
         }
     }
 
-    /// Has landlock keep the writing of files to the directory. Where it is not there nothing will be
+    /// Has landlock keep the writing of files to the directory. Where it cannot be opened nothing will be
     /// written.
     fn keep_writes_to(&mut self, directory: Option<&str>) {
         let kept = KEPT;
         let address = &raw const kept as usize;
         let rules = self.call(libc::SYS_landlock_create_ruleset, address, size_of::<u64>(), 0);
-        if let Some(path) = directory {
-            let (path, flags) = (file::terminated(path), libc::O_PATH | libc::O_DIRECTORY);
-            let (here, address) = (libc::AT_FDCWD as usize, path.as_ptr() as usize);
-            let parent = self.call(libc::SYS_openat, here, address, flags as usize);
-            let beneath = PathBeneath { allowed: WRITE_FILE | REMOVE_FILE | MAKE_REG, parent };
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let parent = directory.map(|path| file::open_with(path, flags, 0));
+        let mut added = 0;
+        if let Some(Ok(directory)) = &parent {
+            let allowed = WRITE_FILE | REMOVE_FILE | MAKE_REG;
+            let beneath = PathBeneath { allowed, parent: directory.as_raw_fd() };
             let (kind, address) = (PATH_BENEATH as usize, &raw const beneath as usize);
-            self.call(libc::SYS_landlock_add_rule, rules as usize, kind, address);
-            close(parent);
+            added = self.call(libc::SYS_landlock_add_rule, rules as usize, kind, address);
         }
-        // Where the directory is there and the kernel does not take it, nothing could be written.
-        if self.refused != libc::SYS_landlock_add_rule as u32 {
+        // Without that rule nothing could be written at all.
+        if added == 0 {
             self.call(libc::SYS_landlock_restrict_self, rules as usize, 0, 0);
         }
         close(rules);

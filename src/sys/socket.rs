@@ -48,6 +48,36 @@ pub fn netlink(groups: u32) -> Result<Socket> {
     Ok(socket)
 }
 
+/// Has the kernel heed what a request for a table asks for: it gives all of it otherwise, and does so where it is
+/// older than 4.20.
+pub fn ask_strictly(socket: &Socket) {
+    let yes: c_int = 1;
+    // SAFETY: the pointer and the length describe one number.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_GET_STRICT_CHK,
+            (&raw const yes).cast(),
+            length_of::<c_int>(),
+        )
+    };
+}
+
+/// The error of a socket whose connection has failed, `EHOSTUNREACH` where the kernel knows none.
+#[must_use]
+pub fn take_error(socket: &Socket) -> Error {
+    let (mut number, mut length) = (0, length_of::<c_int>());
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ERROR);
+    let places = (&raw mut number, &raw mut length);
+    // SAFETY: the pointers are those of a number and of its length. The call of musl knows ways for kernels
+    // with other times.
+    unsafe {
+        libc::syscall(libc::SYS_getsockopt, socket.as_raw_fd(), level, name, places.0, places.1)
+    };
+    Error(if number == 0 { libc::EHOSTUNREACH } else { number })
+}
+
 /// Binds a socket to an address of its family.
 fn bind<T>(socket: &Socket, address: &T) -> Result<()> {
     // SAFETY: the pointer and the length describe one sockaddr.

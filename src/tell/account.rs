@@ -28,7 +28,9 @@ pub struct Account {
     pub(super) servers: Vec<Server>,
     /// Whether any of them has answered.
     pub(super) is_dns_heard: bool,
-    /// Where multicast DNS was spoken.
+    /// Whether multicast DNS has named an address.
+    pub(super) is_mdns_heard: bool,
+    /// Where it was spoken.
     pub(super) links: Vec<(u32, Family)>,
     /// A candidate at an address that is not used, for it is neither private nor on-link, or no other
     /// host's.
@@ -104,6 +106,7 @@ impl Account {
             asked: Vec::new(),
             servers: Vec::new(),
             is_dns_heard: false,
+            is_mdns_heard: false,
             links: Vec::new(),
             far: None,
             link_local: None,
@@ -151,9 +154,13 @@ impl Account {
                     server.said = server.said.min(denial.map_or(Said::Address, Said::Denied));
                 }
             }
-            Note::Added(candidate) => self.take_verdict(candidate, None),
+            Note::Added(candidate) => {
+                self.is_mdns_heard |= candidate.origin == Origin::Mdns;
+                self.take_verdict(candidate, None);
+            }
             Note::Judged(candidate, verdict) => self.take_verdict(candidate, Some(verdict)),
             Note::NotPrivate(candidate) => {
+                self.is_mdns_heard |= candidate.origin == Origin::Mdns;
                 // The others are a link's own.
                 if !is_private(candidate.remote.ip()) {
                     self.far = self.far.or(Some(candidate));
@@ -209,7 +216,10 @@ impl Account {
         let mut counts = [0, 0];
         let [v4, v6] = &mut counts;
         for asked in &self.asked {
-            let is_seen = !asked.candidate.origin.is_named() && !self.is_guess(asked);
+            // What no route leads to is there for nobody.
+            let is_seen = !asked.candidate.origin.is_named()
+                && !self.is_guess(asked)
+                && asked.flaw() != Some(Flaw::Unreachable);
             if is_seen || !asked.is_absent() {
                 *if asked.candidate.remote.is_ipv4() { &mut *v4 } else { &mut *v6 } += 1;
             }

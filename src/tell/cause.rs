@@ -13,7 +13,7 @@ use crate::wire::dns::Denial;
 
 /// How long a DNS server has that is there: the first question to it may be lost, and its answer comes from
 /// beyond the network.
-const DNS_TIME: Duration = Duration::from_secs(1);
+const DNS_TIME: Duration = Duration::from_millis(800);
 
 /// What a run knows when its search is over.
 pub struct Story<'a> {
@@ -248,7 +248,7 @@ pub(super) const fn is_nobody(address: IpAddr) -> bool {
 enum Rank {
     /// The user's own order.
     Ordered,
-    /// A private cache.
+    /// Who has the name is a private cache.
     Private,
     /// Who has the name answers otherwise.
     NamedAnswer,
@@ -256,6 +256,8 @@ enum Rank {
     NamedClosed,
     /// Who has the name does not answer.
     NamedSilence,
+    /// A private cache, or somebody else with a password.
+    PrivateStranger,
     /// A server that is asked wrongly.
     OtherStatus,
     /// Somebody sends us elsewhere. From here on an address that is of no use explains more, and so does
@@ -277,12 +279,13 @@ fn rank(asked: &Asked, is_portal: bool) -> Rank {
     let Some(flaw) = asked.told_flaw() else { return Rank::Dull };
     match flaw {
         _ if origin == Origin::Override => Rank::Ordered,
-        // A gateway has pages of its own, most with a password.
-        Flaw::Status(401 | 403) if origin != Origin::Gateway => Rank::Private,
+        Flaw::Status(401 | 403) if is_said => Rank::Private,
         _ if asked.is_redirect() && (is_portal || !is_said) => Rank::Redirect,
         Flaw::Refused if is_said => Rank::NamedClosed,
         _ if is_said && flaw.is_silence() => Rank::NamedSilence,
         _ if is_said => Rank::NamedAnswer,
+        // A gateway has pages of its own, most with a password.
+        Flaw::Status(401 | 403) if origin != Origin::Gateway => Rank::PrivateStranger,
         Flaw::Status(_) => Rank::OtherStatus,
         _ if origin == Origin::Previous => Rank::Gone,
         Flaw::Unreachable | Flaw::Refused | Flaw::NoConnection => Rank::Dull,
@@ -504,12 +507,14 @@ mod tests {
                 "CACHE (named by dns) does not answer: is it switched on, and its firewall open?",
             ),
             (&[elsewhere(401)], "CACHE (announced) answers HTTP 401: make the cache public"),
+            // A printer, too.
             (
-                &[says(Sweep, 141, 401), no(Dns, 5, NoConnection)],
-                "CACHE (found by the sweep) answers HTTP 401: PUBLIC",
+                &[says(Sweep, 5, 401), no(Dns, 141, NoConnection)],
+                "CACHE (named by dns) does not answer: is it switched on, and its firewall open?",
             ),
+            (&[says(Dns, 141, 404), says(Sweep, 5, 401)], "CACHE LOST"),
             (
-                &[says(Dns, 5, 404), says(Sweep, 141, 401)],
+                &[says(Sweep, 141, 401), says(Sweep, 5, 404)],
                 "CACHE (found by the sweep) answers HTTP 401: PUBLIC",
             ),
             // It has answered once, and is silent when asked because it has the name.
@@ -565,7 +570,7 @@ mod tests {
             ),
             (
                 &[named([93, 184, 216, 34])],
-                "dns names 93.184.216.34, a public address: to allow it, add it to /etc/hosts",
+                "dns names 93.184.216.34, no private address: to allow it, add it to /etc/hosts",
             ),
             // What a server says that blocks the name.
             (
@@ -658,10 +663,10 @@ mod tests {
     }
 
     #[test]
-    fn a_dns_server_has_a_second_to_answer() {
+    fn a_dns_server_has_time_to_answer() {
         for (millis, outcome, code) in [
-            (999, Outcome::NotFound, "budget"),
-            (1000, Outcome::NotFound, "dns-silent"),
+            (799, Outcome::NotFound, "budget"),
+            (800, Outcome::NotFound, "dns-silent"),
             (9000, Outcome::NoNetwork, "no-network"),
         ] {
             let Command::Run(config) = parse([], &Environment::default()).unwrap() else {
@@ -688,9 +693,10 @@ mod tests {
     /// Each with the code of its cause, the first that applies first: of any two the first is told.
     #[test]
     fn the_first_that_applies_is_told() {
-        let order: [(&str, Vec<Note>); 14] = [
-            ("http-status", vec![says(Origin::Sweep, 141, 401)]),
+        let order: [(&str, Vec<Note>); 15] = [
+            ("http-status", vec![says(Origin::Dns, 140, 401)]),
             ("port-closed", vec![no(Origin::Dns, 142, Flaw::Refused)]),
+            ("http-status", vec![says(Origin::Sweep, 141, 401)]),
             ("http-status", vec![says(Origin::Sweep, 143, 404)]),
             ("link-local", vec![link_local()]),
             ("captive-portal", vec![says(Origin::Sweep, 144, 302)]),

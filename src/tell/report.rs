@@ -281,7 +281,7 @@ fn push_servers(servers: &[Server], text: &mut Text) {
     }
 }
 
-/// Adds the links where multicast DNS was spoken, to nobody.
+/// Adds the links where multicast DNS was spoken, and whether it has named what nothing else is said of here.
 fn push_links(account: &Account, text: &mut Text) {
     let (start, mut last) = (text.0.len(), 0);
     for (interface, family) in &account.links {
@@ -292,7 +292,11 @@ fn push_links(account: &Account, text: &mut Text) {
         last = *interface;
         text.add(family_word(*family));
     }
-    text.add(if text.0.len() == start { "no link" } else { ": no reply" });
+    text.add(match account.is_mdns_heard {
+        _ if text.0.len() == start => "no link",
+        true => ": an address",
+        false => ": no reply",
+    });
 }
 
 impl Asked {

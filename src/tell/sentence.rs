@@ -69,7 +69,7 @@ impl Cause {
                 if is_nobody(candidate.remote.ip()) {
                     ", which is no other host\nis the name blocked? add the cache to /etc/hosts"
                 } else {
-                    ", a public address\nto allow it, add it to /etc/hosts"
+                    ", no private address\nto allow it, add it to /etc/hosts"
                 }
             }
             Self::SweepLimit(sent, addresses) => {

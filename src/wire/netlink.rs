@@ -150,6 +150,10 @@ pub fn compose_dump(table: Table) -> Vec<u8> {
     request.extend_from_slice(&(table as u16).to_ne_bytes());
     request.extend_from_slice(&FLAGS_DUMP.to_ne_bytes());
     request.resize(length, 0);
+    // rtm_table. A kernel that heeds it leaves out what others have put in tables of their own.
+    if let (Table::Routes, Some(place)) = (table, request.get_mut(NETLINK_HEADER_LENGTH + 4)) {
+        *place = TABLE_MAIN;
+    }
     request
 }
 

@@ -20,6 +20,8 @@ SCHEMA = json.loads((REPOSITORY / "tests/json/schema.json").read_text())
 HOUSE_16 = ipaddress.ip_network("10.77.0.0/16")
 FAST = ("--sweep-rate", "2000")  # nothing here depends on how fast a sweep is
 DEAD_AIR = "table inet f { chain input { type filter hook input priority 0; udp dport 53 drop\n}\n}\n"
+# By an ICMP message, which comes while connect(2) is at work.
+REJECTING = "table inet f { chain output { type filter hook output priority 0; tcp dport 9999 reject\n}\n}\n"
 SITUATIONS = []
 
 
@@ -175,7 +177,7 @@ def a_link_local_address(house):
     house.cache.announce_by_avahi()
 
 
-@situation("public-address", "dns names 93.184.216.34, a public address", "to allow it, add it to /etc/hosts",
+@situation("public-address", "dns names 93.184.216.34, no private address", "to allow it, add it to /etc/hosts",
            address="93.184.216.34:9999")
 def a_public_address(house):
     house.serve_dns("93.184.216.34")
@@ -185,6 +187,27 @@ def a_public_address(house):
            "is the name blocked? add the cache to /etc/hosts", address="0.0.0.0:9999")
 def a_blocked_name(house):
     house.serve_dns("0.0.0.0")
+
+
+@situation("unusable-address", "dns names 127.0.0.1, which is no other host",
+           "is the name blocked? add the cache to /etc/hosts", address="127.0.0.1:9999")
+def a_name_that_leads_home(house):
+    house.serve_dns("127.0.0.1")
+
+
+@situation("port-closed", "dns names 10.77.0.141; port 9999 is closed there", "start the cache, or check --port",
+           address="10.77.0.141:9999")
+def a_printer_with_a_password(house):
+    house.serve_dns(house.cache.address)
+    house.lan.host("printer", 7).serve_cache(extra="return 401;")
+
+
+@situation("port-closed", "dns names 10.77.0.141; port 9999 is closed there", "start the cache, or check --port",
+           address="10.77.0.141:9999", options=("--methods", "dns"))
+def a_firewall_of_ours_that_rejects(house):
+    house.serve_dns(house.cache.address)
+    house.cache.serve_cache()
+    house.client.run("nft", "-f", "-", input=REJECTING)
 
 
 @situation("sweep-limit", "asked 1,022 of 65,533 addresses", "name the part where it is, --sweep CIDR",
@@ -368,3 +391,14 @@ def test_an_interface_may_have_any_name(house, name, shown):
         report = json.loads(data.stdout)
         jsonschema.Draft202012Validator(SCHEMA).validate(report)
         house.unplug(client)
+
+
+def test_multicast_dns_that_has_spoken_is_no_silence():
+    """Though DNS names the same address, and is trusted more."""
+    with Lan(NETWORK) as lan:
+        house = House(lan)
+        house.serve_dns(house.cache.address)
+        house.cache.announce_by_avahi()
+        screen = house.client.resolve("--explain", "--methods", "dns,mdns").stdout
+    assert re.search(r"^mdns .* eth0 IPv4: an address$", screen, re.M), screen
+    assert "no reply" not in screen.partition("\n\n")[2], screen

@@ -170,7 +170,7 @@ def test_dns_that_lies(cache, router, client):
     router.serve_dns("--local=/lan/", "--host-record=waterbug.lan,203.0.113.9")
     result = client.resolve("--methods", "dns")
     assert_not_found(result, 1)
-    assert "dns names 203.0.113.9, a public address: to allow it, add it to /etc/hosts" in result.log
+    assert "dns names 203.0.113.9, no private address: to allow it, add it to /etc/hosts" in result.log
     client.write_etc("resolv.conf", f"nameserver {cache.address}\n")
     cache.serve_dns("--local=/lan/", f"--host-record=waterbug.lan,{router.address}")
     result = client.resolve("--methods", "dns")

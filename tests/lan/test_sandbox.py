@@ -23,11 +23,11 @@ PROT_READ_WRITE, PROT_EXEC = 3, 4
 PRIVATE_ANONYMOUS = 0x22
 X32 = 0x40000000
 FORBIDDEN = (errno.EPERM, errno.EACCES)
-# The capabilities that are left: CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_NET_RAW; in another user's directory CAP_CHOWN, too.
-CAPABILITIES, CHOWN = 0x200A, 1
+# The capabilities that are left: CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_NET_RAW.
+CAPABILITIES = 0x200A
 # How files are read, and made.
-READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 TMPFILE = 0x410000
 NEW_USER = 0x10000000
 # The status of a program that the trap ends.
@@ -72,6 +72,7 @@ def forbidden(directory):
     elsewhere = bytes(directory / "elsewhere") + b"\0"
     made = bytes(directory / "made") + b"\0"
     beside = bytes(directory / "out/beside") + b"\0"
+    ours = bytes(directory / "out/ours") + b"\0"
     out = bytes(directory / "out") + b"\0"
     write = os.O_WRONLY
     yield "run a program", "execve", b"/bin/true\0", 0, 0
@@ -84,6 +85,11 @@ def forbidden(directory):
     yield "make a program of its user", "openat", AT_FDCWD, beside, MAKE, 0o4755
     yield "make a file for all", "openat", AT_FDCWD, beside, MAKE, 0o666
     yield "make one without a name", "openat", AT_FDCWD, out, TMPFILE | os.O_WRONLY, 0o644
+    # The upper half of a mode, which the kernel ignores, must not stand for flags.
+    yield "write to a file of ours", "openat", AT_FDCWD, ours, write | os.O_CLOEXEC, MAKE << 16 | 0o644
+    yield "make one without a name and hide it", "openat", AT_FDCWD, out, TMPFILE | write, MAKE << 16 | 0o644
+    yield "give a file away", "fchown", 0, 1000, 1000
+    yield "take a file's user", "fchown", 0, -1, -1
     yield "cut a file", "truncate", elsewhere, 0
     yield "remove a file elsewhere", "unlink", elsewhere
     yield "move a file elsewhere", "rename", elsewhere, made
@@ -118,6 +124,7 @@ def forbidden(directory):
 def test_one_who_has_taken_it_over_gains_little(alone):
     (alone.directory / "elsewhere").write_text("theirs")
     program = Waiting(alone)
+    (program.directory / "ours").touch()
     with Hijacked(program.pid) as hijacked:
         for wish, name, *arguments in forbidden(alone.directory):
             for number in (CALLS[name], CALLS[name] | X32):
@@ -128,7 +135,6 @@ def test_one_who_has_taken_it_over_gains_little(alone):
         assert hijacked.call(CALLS["socket"], socket.AF_INET, socket.SOCK_DGRAM, 0) > 0
         opened = hijacked.call(CALLS["openat"], AT_FDCWD, b"/etc/hosts\0", READ, 0)
         assert opened > 0
-        assert -hijacked.call(CALLS["fchown"], opened, 1000, 1000) in FORBIDDEN, "give a file away"
         path = bytes(program.directory / "file") + b"\0"
         assert hijacked.call(CALLS["openat"], AT_FDCWD, path, MAKE, 0o644) > 0
         assert hijacked.call(CALLS["unlink"], path) == 0
@@ -149,10 +155,24 @@ def test_what_it_has_given_up(alone):
     assert program.limit("Max file size") == ("unlimited", "unlimited")
 
 
-def test_another_users_directory_takes_one_more(alone):
+def test_in_another_users_directory_all_is_theirs(alone):
+    """Without a call or a capability that could give them anything else."""
     (alone.directory / "out").mkdir()
     os.chown(alone.directory / "out", 1000, 1000)
-    assert int(Waiting(alone).status("CapEff"), 16) == CAPABILITIES | CHOWN
+    program = Waiting(alone)
+    assert program.status("Uid").split() == ["0", "0", "0", "1000"]
+    for kind in ("CapPrm", "CapEff"):
+        assert int(program.status(kind), 16) == CAPABILITIES, kind
+    secret = alone.directory / "secret"
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    with Hijacked(program.pid) as hijacked:
+        opened = hijacked.call(CALLS["openat"], AT_FDCWD, bytes(secret) + b"\0", READ, 0)
+        assert opened > 0 and -hijacked.call(CALLS["fchown"], opened, 1000, 1000) in FORBIDDEN
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(5) == 0
+    files = sorted((file.name, file.stat().st_uid) for file in program.directory.iterdir())
+    assert files == [("nix.conf", 1000)]
 
 
 @pytest.mark.parametrize("kind", ["file", "link that leads nowhere"])

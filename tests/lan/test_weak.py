@@ -354,3 +354,31 @@ def test_explain_tells_the_whole_story(somewhere, client):
         assert part in text, text
     report = json.loads(client.resolve("--json", "--dry-run").stdout)
     assert report["origin"] in ("sweep", "previous") and report["timeline"]
+
+
+def test_a_rejected_connection_is_no_work(lan, client):
+    """The kernel says that the socket is ready as long as nobody asks it why."""
+    client.write_etc("hosts", f"127.0.0.1 localhost\n{lan.network[141]} waterbug.lan\n")
+    for kind in "", "with icmpx host-unreachable", "with icmpx admin-prohibited", "with tcp reset":
+        client.run("nft", "-f", "-", input=f"flush ruleset; table inet f {{ chain output {{ type filter hook output"
+                   f" priority 0; tcp dport 9999 reject {kind}\n}}\n}}\n")
+        trace = client.directory / "strace"
+        client.run("strace", "-o", trace, "-e", "trace=ppoll", PROGRAM, "--output-dir", client.directory / "out",
+                   "--methods", "hosts", "--budget", "1")
+        assert trace.read_text().count("ppoll(") < 20, kind
+
+
+@pytest.mark.parametrize("crowd", ["routes of others", "neighbours"])
+def test_no_crowd_hides_the_gateway(lan, client, crowd):
+    """As many as a router has, or a host of containers; the default route comes after them."""
+    gateway = lan.host("gateway", 1)
+    gateway.serve_cache()
+    client.run("ip", "route", "add", "default", "via", gateway.address)
+    if crowd == "neighbours":
+        client.run("ip", "-batch", "-", input="".join(
+            f"neigh add 10.{number >> 8 | 128}.{number & 255}.1 lladdr 02:00:00:00:00:01 nud permanent dev eth0\n"
+            for number in range(9000)))
+    else:
+        client.run("ip", "-batch", "-", input="".join(
+            f"route add 16.{number >> 8}.{number & 255}.0/24 dev eth0 table 100\n" for number in range(60000)))
+    assert_found(client.resolve("--methods", "gateway"), gateway, "gateway")

@@ -1535,14 +1535,17 @@ impl Run<'_> {
             }
             _ => {}
         }
-        // A private cache is always named; before a wrong path, and a gateway with a password, only who has the
-        // name.
+        // A private cache, before a wrong path, and before a gateway with a password, is always named; before it
+        // only who has the name.
         let is_about = |statuses: &[u16]| matches!(cause, Cause::NotACache(_, Flaw::Status(status)) if statuses.contains(&status));
         let is_said = |cause| matches!(cause, Cause::NotACache(it, _) if it.origin.is_named());
         let is_gateway = |at: SocketAddr| self.world.gateways.iter().any(|it| it.ip() == at.ip());
         let is_private =
             self.answers.iter().any(|it| matches!(it.2, 401 | 403) && !is_gateway(it.0));
-        assert!(!is_private || is_about(&[401, 403]), "a private cache: {context}");
+        assert!(
+            !is_private || is_about(&[401, 403]) || is_said(cause),
+            "a private cache: {context}"
+        );
         assert!(
             !has(&[401, 403, 404]) || is_about(&[301, 308, 400, 401, 403, 404]) || is_said(cause),
             "a wrong path: {context}"
