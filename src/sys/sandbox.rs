@@ -81,9 +81,11 @@ const TRAPPED: c_int = 128 + libc::SIGSYS;
 /// The number of the first system call that the kernel refuses; the others are made all the same.
 pub fn confine(directory: Option<&str>) -> std::result::Result<(), u32> {
     let mut kernel = Kernel { refused: 0 };
-    if let Some(Ok(owner)) = directory.map(file::owner_of) {
-        // What root writes to the directory of another user is the other's, who takes turns with root
-        // (setfsuid(2)). Nobody else may, or needs to.
+    if let Some(Ok(owner)) = directory.map(file::owner_of)
+        && super::effective_user() < owner
+    {
+        // What root, whose number is the least, writes to the directory of another user is the other's, who
+        // takes turns with root. For anybody else the kernel does nothing.
         // SAFETY: the call touches no memory.
         unsafe { libc::setfsuid(owner) };
     }
