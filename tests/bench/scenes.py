@@ -57,7 +57,9 @@ def found_through_dns(lan, sheet):
         ["sh", "-c", f"a=$(getent hosts {HOST}) && nc -z ${{a%% *}} 9999"],
         ["sh", "-c", f"curl -s http://$(dig +short {HOST}):9999/system/nix-cache-info"]))
     sheet.picture = {"cache-resolver": us, "limit": least, "getent + nc": script, "dig + curl": script2}
-    sheet.compare("found by DNS", us.wall, "limit", least.wall, 1.35)
+    # Of this 1.35 was the most before the program confined itself, which takes 60 to 75 us: seccomp(2) alone 50, in
+    # which the kernel compiles the filter.
+    sheet.compare("found by DNS", us.wall, "limit", least.wall, 1.6)
     sheet.compare("found by DNS", us.wall, "getent + nc", getent.wall + nc.wall, 0.28)
     sheet.compare("found by DNS", us.wall, "the same as a shell script", script.wall, 0.28)
     sheet.compare("found by DNS", us.wall, "dig + curl", dig.wall + curl.wall, 0.05)
@@ -199,8 +201,8 @@ def footprint(lan, sheet):
     client = named(lan)
     sheet.compare("program, bytes", pathlib.Path(PROGRAM).stat().st_size, "at most", 147456, 1)
     sheet.compare("peak memory, found by name, KiB", peak_memory(client), "at most", 256, 1)
-    calls = min(system_calls(client)["total"] for _ in range(5))
-    sheet.compare("system calls, found by name", calls, "at most", 120, 1)
+    calls = min(system_calls(client)["total"] for _ in range(TRACED_RUNS))
+    sheet.compare("system calls, found by name", calls, "at most", 126, 1)
     has_asked, count = min(instructions(client) for _ in range(TRACED_RUNS))
     sheet.compare("instructions, found by name", count, "at most", INSTRUCTIONS[has_asked], 1)
     lan.hosts[0].stop(lan.hosts[0].nginx)
