@@ -462,6 +462,15 @@ mod tests {
         assert_eq!(length_of(Table::Addresses), 8);
         assert_eq!(length_of(Table::Routes), 12);
         assert_eq!(length_of(Table::Neighbours), 12);
+        // All of it; of the routes only the main table.
+        for (table, at) in
+            [(Table::Links, None), (Table::Neighbours, None), (Table::Routes, Some(4))]
+        {
+            let request = compose_dump(table);
+            let header = request[NETLINK_HEADER_LENGTH..].iter().enumerate();
+            let wishes: Vec<_> = header.filter(|(_, byte)| **byte != 0).collect();
+            assert_eq!(wishes, at.map(|at| (at, &TABLE_MAIN)).into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]
