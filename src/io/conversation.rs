@@ -80,8 +80,7 @@ impl Conversation {
     /// Why the conversation is over.
     pub fn proceed(&mut self, buffer: &mut [u8]) -> sys::Result<Event> {
         if !self.unsent.is_empty() {
-            self.send_unsent()?;
-            return Ok(Event::Connected);
+            return self.send_unsent();
         }
         match (&self.socket).read(buffer).map_err(Error::from) {
             // A datagram of no bytes says nothing; a stream's end says all.
@@ -94,15 +93,20 @@ impl Conversation {
     }
 
     /// Sends what the socket takes of the request, the connection having been made or refused.
-    fn send_unsent(&mut self) -> sys::Result<()> {
+    fn send_unsent(&mut self) -> sys::Result<Event> {
         match self.socket.send(&self.unsent).map_err(Error::from) {
-            Ok(count) => self.unsent.drain(..count),
-            // An ICMP message came while connect(2) was at work, from a firewall of this machine, say: the
-            // kernel keeps the error to itself (`sk_err_soft`), and the socket is ready ever after.
-            Err(Error(libc::EAGAIN)) => return Err(sys::take_error(&self.socket)),
-            Err(error) => return Err(error),
-        };
-        Ok(())
+            Ok(count) => {
+                self.unsent.drain(..count);
+                Ok(Event::Connected)
+            }
+            // Neither: an ICMP message came while connect(2) was at work, from a firewall of this machine, say.
+            // The kernel goes on, and tries once more in a second.
+            Err(Error(libc::EAGAIN)) => {
+                sys::take_message(&self.socket)?;
+                Ok(Event::Nothing)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -32,8 +32,7 @@ impl Drop for Lock {
 }
 
 /// Locks a file of ours in the directory, which nobody else may open: whoever may open a file, to read
-/// it, may hold a lock on it. Root's is that of the directory's owner ([`confine`](crate::sys::confine)), with
-/// whom it takes turns. `None` where there cannot be such a file, since the directory is not ours
+/// it, may hold a lock on it. `None` where there cannot be such a file, since the directory is not ours
 /// to write to, or somebody else's file stands there and cannot be removed: then we go on without.
 pub(super) fn lock(
     directory: &str,
@@ -48,6 +47,12 @@ pub(super) fn lock(
                 Ok(file) if is_ours(sys::status_of(&file), directory) => file,
                 // Another run has just removed it.
                 Err(Error(libc::ENOENT)) => continue,
+                // Root's, or that of the owner of the directory, who removes it unless he has died.
+                Err(Error(libc::EACCES))
+                    if is_ours(sys::status(&path), directory) && wait(LOCK_INTERVAL) =>
+                {
+                    continue;
+                }
                 _ if sys::remove_file(&path).is_ok() => continue,
                 _ => return Ok(None),
             },

@@ -43,7 +43,6 @@ const CALLS: &[u16] = &[
     number(libc::SYS_newfstatat),
     number(libc::SYS_flock),
     number(libc::SYS_fsync),
-    number(libc::SYS_getsockopt),
     #[cfg(target_arch = "x86_64")]
     number(libc::SYS_mkdir),
     #[cfg(target_arch = "x86_64")]

@@ -19,7 +19,7 @@ pub use file::{
 pub use sandbox::confine;
 pub use socket::{
     ask_strictly, interface_index, interface_name, netlink, open_socket, packet_socket, port_of,
-    receive, receive_packet, send_arp, set_multicast_interface_v4, take_error,
+    receive, receive_packet, send_arp, set_multicast_interface_v4, take_message,
 };
 
 use std::ffi::{CStr, OsString, c_char};

@@ -81,14 +81,6 @@ const TRAPPED: c_int = 128 + libc::SIGSYS;
 /// The number of the first system call that the kernel refuses; the others are made all the same.
 pub fn confine(directory: Option<&str>) -> std::result::Result<(), u32> {
     let mut kernel = Kernel { refused: 0 };
-    if let Some(Ok(owner)) = directory.map(file::owner_of)
-        && super::effective_user() < owner
-    {
-        // What root, whose number is the least, writes to the directory of another user is the other's, who
-        // takes turns with root. For anybody else the kernel does nothing.
-        // SAFETY: the call touches no memory.
-        unsafe { libc::setfsuid(owner) };
-    }
     kernel.drop_capabilities();
     kernel.call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0);
     kernel.keep_writes_to(directory);

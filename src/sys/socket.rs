@@ -64,18 +64,17 @@ pub fn ask_strictly(socket: &Socket) {
     };
 }
 
-/// The error of a socket whose connection has failed, `EHOSTUNREACH` where the kernel knows none.
-#[must_use]
-pub fn take_error(socket: &Socket) -> Error {
-    let (mut number, mut length) = (0, length_of::<c_int>());
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_ERROR);
-    let places = (&raw mut number, &raw mut length);
-    // SAFETY: the pointers are those of a number and of its length. The call of musl knows ways for kernels
-    // with other times.
-    unsafe {
-        libc::syscall(libc::SYS_getsockopt, socket.as_raw_fd(), level, name, places.0, places.1)
-    };
-    Error(if number == 0 { libc::EHOSTUNREACH } else { number })
+/// Takes what an ICMP message has said of a connection that is being made: the socket is ready as long as that
+/// waits to be read (`MSG_ERRQUEUE`, recv(2)).
+///
+/// # Errors
+/// `EAGAIN` where there is no such message.
+pub fn take_message(socket: &Socket) -> Result<()> {
+    // SAFETY: no memory is written to.
+    check(unsafe {
+        libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), 0, libc::MSG_ERRQUEUE) as c_long
+    })
+    .map(drop)
 }
 
 /// Binds a socket to an address of its family.

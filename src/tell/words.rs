@@ -15,7 +15,7 @@ use crate::frontier::NAMED_HEAD_START;
 use crate::model::{Flaw, Note, Origin, Outcome, Probe, Unusable, Verdict};
 use crate::output::WriteError;
 use crate::path::{PathId, Paths};
-use crate::sys::{self, Error};
+use crate::sys::Error;
 use crate::text::Text;
 use crate::wire::dns::{Denial, RecordType};
 
@@ -126,7 +126,7 @@ pub(super) fn describe_problem(problem: &Problem) -> (Level, String) {
                 libc::EISDIR => {
                     "cannot write %f: %w\n  remove the directory that has the file's name"
                 }
-                libc::EACCES | libc::EPERM if sys::effective_user() != 0 => {
+                libc::EACCES | libc::EPERM => {
                     "cannot write %f: %w\n  run as root, or name another place with --output-dir"
                 }
                 _ => "cannot write %f: %w\n  name another place with --output-dir",

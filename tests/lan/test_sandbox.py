@@ -155,12 +155,11 @@ def test_what_it_has_given_up(alone):
     assert program.limit("Max file size") == ("unlimited", "unlimited")
 
 
-def test_in_another_users_directory_all_is_theirs(alone):
-    """Without a call or a capability that could give them anything else."""
+def test_in_another_users_directory_nothing_is_given_away(alone):
+    """There is no call and no capability for that."""
     (alone.directory / "out").mkdir()
     os.chown(alone.directory / "out", 1000, 1000)
     program = Waiting(alone)
-    assert program.status("Uid").split() == ["0", "0", "0", "1000"]
     for kind in ("CapPrm", "CapEff"):
         assert int(program.status(kind), 16) == CAPABILITIES, kind
     secret = alone.directory / "secret"
@@ -171,8 +170,7 @@ def test_in_another_users_directory_all_is_theirs(alone):
         assert opened > 0 and -hijacked.call(CALLS["fchown"], opened, 1000, 1000) in FORBIDDEN
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(5) == 0
-    files = sorted((file.name, file.stat().st_uid) for file in program.directory.iterdir())
-    assert files == [("nix.conf", 1000)]
+    assert "substituters" in (program.directory / "nix.conf").read_text()
 
 
 @pytest.mark.parametrize("kind", ["file", "link that leads nowhere"])

@@ -368,6 +368,14 @@ def test_a_rejected_connection_is_no_work(lan, client):
         assert trace.read_text().count("ppoll(") < 20, kind
 
 
+def test_a_rejection_that_passes(somewhere, client):
+    """As of a firewall that is not yet open."""
+    client.write_etc("hosts", f"127.0.0.1 localhost\n{somewhere.address} waterbug.lan\n")
+    client.run("nft", "-f", "-", input="table inet f { chain output { type filter hook output priority 0;"
+               " tcp dport 9999 limit rate 1/hour burst 1 packets reject\n}\n}\n")
+    assert_found(client.resolve("--methods", "hosts"), somewhere, "hosts")
+
+
 @pytest.mark.parametrize("crowd", ["routes of others", "neighbours"])
 def test_no_crowd_hides_the_gateway(lan, client, crowd):
     """As many as a router has, or a host of containers; the default route comes after them."""
